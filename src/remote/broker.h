@@ -1,0 +1,52 @@
+/*
+ * broker: the only process that starts processes.
+ *
+ * A daemon that serves a mount must not fork from its threads on the read path. So one small process is forked before there are
+ * threads, a mount or open files worth inheriting; it starts ssh, git upload-pack and the credential helpers when asked over a socket, and
+ * passes their pipes back. Until broker_detach() it keeps the terminal, so that ssh and git may ask for a password; after it, it has none.
+ * It ends, and ends its children, when the daemon's end of the socket closes, however the daemon died.
+ *
+ *	broker_start (no threads yet) ---> broker_spawn / broker_run ---> broker_detach (mount is ready) ---> ... ---> broker_stop
+ *
+ * Threads: broker_start(), broker_detach() and broker_stop() from the main thread; the rest from any. broker_spawn() waits for the broker
+ * to fork, which is short; broker_run() waits for the command.
+ */
+#ifndef REMOTE_BROKER_H
+#define REMOTE_BROKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+
+struct broker;
+
+struct broker_command {
+	const char *const *argv; /* NULL-terminated; argv[0] is looked up in PATH */
+	const char *const *env;	 /* "NAME=value", added to the broker's own environment; NULL-terminated; may be NULL */
+};
+
+struct broker_child {
+	pid_t pid;     /* of the broker's child: for messages and broker_kill() */
+	int in, out, err; /* its stdin, stdout, stderr: ours, O_CLOEXEC, non-blocking */
+};
+
+int broker_start(struct broker **out, struct xcp_error *err);
+
+/* Children run in "/", with default signals, nothing inherited but the three pipes. -ENOENT: no such program. */
+int broker_spawn(struct broker *broker, const struct broker_command *command, struct broker_child *out,
+		 struct xcp_error *err);
+
+/* SIGTERM, later SIGKILL; the broker reaps. Closes nothing of ours. */
+void broker_kill(struct broker *broker, pid_t pid);
+
+/* Runs to the end with `input` on stdin. Output beyond 64 KiB is an error. *out_status as waitpid() tells. Gives up after timeout_ms. */
+int broker_run(struct broker *broker, const struct broker_command *command, const void *input, size_t input_len,
+	       unsigned timeout_ms, struct buf *output, int *out_status, struct xcp_error *err);
+
+void broker_detach(struct broker *broker);
+void broker_stop(struct broker **broker);
+
+#endif
