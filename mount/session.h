@@ -1,0 +1,70 @@
+/*
+ * session: one FUSE mount, from the mount(2) to its end.
+ *
+ *	session_open (mounted, nobody answers yet) ---> session_run (answers until unmounted or told to stop) ---> session_close
+ *
+ * Worker threads of libfuse's loop take requests; none of them waits for the network: an operation that must is parked (parked.h) and answered
+ * from the thread where its bytes arrive. Only this folder knows fuse_lowlevel.h.
+ *
+ * Threads: session_open(), session_run() and session_close() from the main thread; session_stop() and session_counters() from any;
+ * session_stop() also from a signal handler.
+ */
+#ifndef MOUNT_SESSION_H
+#define MOUNT_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "repo/node.h"
+#include "repo/repo.h"
+
+struct session;
+
+struct session_config {
+	struct node_table *nodes; /* borrowed, outlives the session; its root is set */
+	const char *mountpoint;	  /* absolute, exists, a directory */
+	const char *source;	  /* for the mount table: redacted; commas and the like are escaped here */
+	const char *options;	  /* of -o, comma separated: FUSE's own, and allow_other, xattr, open; NULL */
+	unsigned workers;	  /* 0: chosen here */
+	uint64_t patience_ms;	  /* what parked requests may wait at most without progress; lowered when the kernel has a request timeout */
+};
+
+/*
+ * Mounts. -EACCES with a remedy for a /dev/fuse that may not be opened (0600), -ENOENT without fusermount3 for an ordinary user, -EBUSY, -EINVAL with
+ * the option's name for one that is not known. `nosuid,nodev,ro` are always set.
+ */
+int session_open(const struct session_config *config, struct session **out, struct xcp_error *err);
+
+/* Serves. Returns 0 when unmounted or stopped; whatever is parked then is answered or void. */
+int session_run(struct session *session, struct xcp_error *err);
+void session_stop(struct session *session);
+void session_close(struct session **session); /* unmounts when still mounted */
+
+/* Requests of the kernel by kind, and how long they took from being read to being answered, parked time included. */
+enum session_op {
+	SESSION_LOOKUP,
+	SESSION_GETATTR,
+	SESSION_READDIR,
+	SESSION_READ_HIT,  /* answered at once */
+	SESSION_READ_MISS, /* was parked */
+	SESSION_READLINK,
+	SESSION_OTHER,
+	SESSION_OP_COUNT,
+};
+const char *session_op_name(enum session_op op); /* "lookup", "getattr", "readdir", "read_hit", ... */
+
+struct session_latency {
+	uint64_t count;
+	uint64_t p50_us, p95_us, p99_us, max_us; /* of the session's life; within 10 % */
+};
+struct session_counters {
+	struct session_latency ops[SESSION_OP_COUNT];
+	uint64_t bytes_served;	   /* by READ */
+	uint64_t parked, parked_max; /* now; at most ever */
+	uint64_t interrupted;	   /* answered EINTR */
+	uint64_t errors;	   /* answered EIO and kin */
+};
+void session_counters(struct session *session, struct session_counters *out);
+
+#endif
