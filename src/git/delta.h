@@ -18,7 +18,10 @@ struct delta_header {
 	size_t len; /* of the header itself */
 };
 
-/* Reads the two varints. Returns 0, -EAGAIN when `len` bytes are not enough yet, -EPROTO. Enough of a delta are 20 bytes. */
+/*
+ * Reads the two varints. Returns 0, -EAGAIN when `len` bytes are not enough yet, -EPROTO (sizes above INT64_MAX).
+ * Enough of a delta are 20 bytes. Look at result_size before applying: one byte of delta can stand for 64 KiB.
+ */
 int delta_header(const uint8_t *delta, size_t len, struct delta_header *out);
 
 /* Copies [off, off+len) of the base to `out`; 0 or -errno, which delta_apply passes on. Never asked beyond base_size. */
@@ -28,7 +31,8 @@ typedef int (*delta_out_fn)(void *arg, const uint8_t *data, size_t len);
 
 /*
  * Applies a whole delta (header included). -EPROTO when it is malformed, asks beyond the base, or makes anything but exactly
- * result_size bytes. Pieces are at most 64 KiB.
+ * result_size bytes, -ENOMEM (64 KiB are allocated). Pieces are at most 64 KiB; what went out
+ * before an error is worth nothing.
  */
 int delta_apply(const uint8_t *delta, size_t len, uint64_t base_size, delta_base_fn base, void *base_arg,
 		delta_out_fn out, void *out_arg);

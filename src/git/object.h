@@ -45,7 +45,10 @@ struct tree_entry {
 	struct oid oid;
 };
 
-/* Walks the entries in the tree's own order. Zero `off` first. Returns 1 and fills out, 0 at the end, -EPROTO. */
+/*
+ * Walks the entries in the tree's own order, which a hostile tree may have wrong, with names that come twice or must be refused
+ * (tree_name_refused). Returns 1 and fills out, 0 at the end, -EPROTO.
+ */
 struct tree_cursor {
 	enum oid_algo algo;
 	const uint8_t *data;

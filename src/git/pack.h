@@ -2,12 +2,13 @@
  * pack: walks a pack stream as its bytes arrive. Source: gitformat-pack.
  *
  * It knows entries, inflate and the trailer; it resolves no deltas and names no objects: that takes bases, which are the
- * caller's. Memory is bounded: one zlib state and a 16 KiB window.
+ * caller's. Memory is bounded: one zlib state and a piece of 64 KiB.
  *
  *	pack_parser_new ---> pack_parser_feed ... ---> pack_parser_finished? ---> pack_parser_free
  *
  * For every entry: entry(), then data() zero or more times with the inflated bytes, then end().
- * Inflated length is checked against the entry's size while it flows, never more than size bytes are handed out.
+ * Inflated length is checked against the entry's size while it flows, never more than size bytes are handed out, in pieces of at
+ * most 64 KiB. Sizes and offsets never exceed INT64_MAX.
  *
  * Threads: a parser belongs to one thread at a time.
  */

@@ -25,15 +25,18 @@
 
 struct ref {
 	char *name;	   /* owned */
-	struct oid oid;
+	struct oid oid;	   /* null: unborn, a symbolic ref whose target does not exist yet */
 	struct oid peeled; /* of an annotated tag; null otherwise */
 	char *symref;	   /* owned; what a symbolic ref points to; NULL */
 };
 struct ref_list {
 	struct ref *v; /* owned */
 	size_t count, cap;
+	size_t bytes; /* of everything the list holds; bounded, whatever a server sends */
 };
+#define REF_LIST_MAX_BYTES ((size_t)256 << 20) /* about two million refs */
 void ref_list_release(struct ref_list *list);
+/* -ENOMEM, -E2BIG beyond REF_LIST_MAX_BYTES, -EINVAL for a name that is empty or has a control character or a space in it. */
 int ref_list_add(struct ref_list *list, const char *name, size_t name_len, const struct oid *oid);
 
 /*
@@ -53,10 +56,16 @@ struct server_caps {
 	bool agent;	       /* the server names itself, so may we */
 	bool object_format;    /* advertised: must be sent with every command */
 	bool want_any;	       /* any object id may be wanted: always in v2; v0: allow-reachable-sha1-in-want and allow-tip-... */
-	bool ofs_delta, side_band_64k, no_progress; /* v0; in v2 always true */
+	bool ofs_delta, thin_pack, side_band_64k, no_progress; /* v0; in v2 always true */
 };
 
-/* One text line ("v2 sha1 filter shallow ...") that server_caps_parse() reads back: how a host's abilities are remembered. */
+/* What a v2 server can do at the least: enough to post ls-refs without having asked. */
+void server_caps_init_v2(struct server_caps *caps, enum oid_algo algo);
+
+/*
+ * One text line ("v2 sha1 filter shallow ...") that server_caps_parse() reads back: how a host's abilities are remembered. Words that it
+ * does not know are passed over; -EINVAL without a version and an algorithm.
+ */
 int server_caps_format(const struct server_caps *caps, struct buf *out);
 int server_caps_parse(const char *text, struct server_caps *out);
 
@@ -72,9 +81,16 @@ struct advert_parser {
 	int state;
 	bool finished; /* the flush that ends it has been seen */
 };
+
+/*
+ * All feeds below: *out_used (may be NULL) tells how many bytes were taken; less than all when the answer ended before them, so
+ * that the next answer on the same pipe can be read from there. A finished parser takes nothing more. After an error only release
+ * it. Bytes that end before `finished`, or none at all, are the caller's to report: a server that dies says nothing.
+ * Words from the server are stripped of everything that is not printable ASCII.
+ */
 void advert_parser_init(struct advert_parser *parser);
 void advert_parser_release(struct advert_parser *parser);
-/* 0, -EPROTO (with words) for what is no advertisement, -EACCES/-ENOENT class as -EREMOTEIO with the server's ERR line in err. */
+/* 0, -EPROTO (with words) for what is no advertisement, -EREMOTEIO with the server's ERR line in err, -ENOMEM, -E2BIG (refs). */
 int advert_parser_feed(struct advert_parser *parser, const uint8_t *data, size_t len, size_t *out_used,
 		       struct xcp_error *err);
 
@@ -95,15 +111,18 @@ struct fetch_spec {
 	const char *filter;  /* borrowed; NULL: none. Never sent to a server that does not advertise filters: -EOPNOTSUPP */
 	bool thin;	     /* allow deltas against `haves` */
 };
-/* For either version, `done` included. */
+/*
+ * For either version, `done` included. -EINVAL without wants or for ids of another algorithm than the server's; -EOPNOTSUPP
+ * for a filter, a depth or shallows where they are not advertised.
+ */
 int protocol_fetch_request(struct buf *out, const struct server_caps *caps, const struct fetch_spec *spec);
 
-/* v2 object-info with "size". */
+/* v2 object-info with "size"; -EOPNOTSUPP where it is not advertised. */
 int protocol_sizes_request(struct buf *out, const struct server_caps *caps, const struct oid *oids, size_t count);
 
 /* ---- responses ---- */
 
-/* Reads a v2 ls-refs answer (ended by a flush). -EREMOTEIO with the server's words for an ERR line. */
+/* Reads a v2 ls-refs answer (ended by a flush). Errors as in advert_parser_feed(). */
 struct refs_parser {
 	struct pkt_reader reader;
 	struct ref_list refs;
@@ -117,18 +136,21 @@ int refs_parser_feed(struct refs_parser *parser, const uint8_t *data, size_t len
 /*
  * Reads a fetch answer of either version: skips shallow-info, acknowledgments and the like, takes the sideband apart, and hands out pack bytes.
  * Errors of feed: -EPROTO; -EREMOTEIO with the server's words (ERR line or sideband 3) in err, and when they say "not our ref
- * <oid>", that id in `unknown`; or what `pack` returned.
+ * <oid>" (git) or "want <oid> not valid" (JGit), that id in `unknown`; or what `pack` returned, err untouched.
+ *
+ * v0 without side-band-64k: the pack runs to the end of the connection, and only the pack parser knows when it is whole;
+ * `finished` stays false.
  */
 struct fetch_parser {
 	struct pkt_reader reader;
 	unsigned version;
+	bool sideband;
 	int state;
 	int (*pack)(void *arg, const uint8_t *data, size_t len);
 	void *arg;
 	struct oid unknown; /* null: none named */
-	bool finished;	    /* the end of the answer (v2: flush behind the pack; v0: flush or end of sideband) */
+	bool finished;	    /* the flush that ends the answer has been seen */
 	bool saw_pack;
-	struct xcp_error *err; /* borrowed during feed */
 };
 void fetch_parser_init(struct fetch_parser *parser, const struct server_caps *caps,
 		       int (*pack)(void *arg, const uint8_t *data, size_t len), void *arg);
@@ -143,7 +165,6 @@ struct sizes_parser {
 	int (*size)(void *arg, const struct oid *oid, bool known, uint64_t size);
 	void *arg;
 	bool finished;
-	struct xcp_error *err; /* borrowed during feed */
 };
 void sizes_parser_init(struct sizes_parser *parser,
 		       int (*size)(void *arg, const struct oid *oid, bool known, uint64_t size), void *arg);
