@@ -51,6 +51,7 @@ struct fetch_config {
 	unsigned meta_slots;	/* for trees and sizes; 0: 2 */
 	uint64_t large_limit;	/* blobs above travel alone; 0: 1 MiB */
 	const char *name;	/* the remote, redacted, for log lines; borrowed, outlives the fetch */
+	const char *identity;	/* source->identity: the scope of this repository's facts; borrowed, outlives the fetch */
 };
 
 int fetch_open(const struct fetch_config *config, struct fetch **out, struct xcp_error *err);

@@ -12,6 +12,8 @@
  *	                                 \-> wake(wait, -errno): answer that
  *	                                 \-> repo_wait_cancel(wait) true: nobody will call; answer EINTR
  *
+ * `wait` may be NULL: then an operation that would park returns -EAGAIN instead, with nothing asked for.
+ *
  * The node table holds several repositories and generations: a node knows its repo; numbers are unique in the whole table.
  *
  * Threads: any, after repo_open(). No lock is held while anything waits or is called back.
