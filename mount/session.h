@@ -27,8 +27,14 @@ struct session_config {
 	const char *source;	  /* for the mount table: redacted; commas and the like are escaped here */
 	const char *options;	  /* of -o, comma separated: FUSE's own, and allow_other, xattr, open; NULL */
 	unsigned workers;	  /* 0: chosen here */
-	uint64_t patience_ms;	  /* what parked requests may wait at most without progress; lowered when the kernel has a request timeout */
 };
+
+/*
+ * How long a wait without progress may last, for fetch_config: wanted_ms (0: 30,000), or less where the kernel aborts a connection whose requests wait
+ * too long (fs.fuse.max_request_timeout). With such a timeout the session itself also ends requests that were parked for most of it with EIO,
+ * progress or not, since the abort would take the whole mount.
+ */
+uint64_t session_patience_ms(uint64_t wanted_ms);
 
 /*
  * Mounts. -EACCES with a remedy for a /dev/fuse that may not be opened (0600), -ENOENT without fusermount3 for an ordinary user, -EBUSY, -EINVAL with

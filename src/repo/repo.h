@@ -14,6 +14,9 @@
  *
  * `wait` may be NULL: then an operation that would park returns -EAGAIN instead, with nothing asked for.
  *
+ * A repo_wait that was handed in belongs to repo from REPO_PARKED on: wake() may run in another thread before repo_X() has returned, so repo_X()
+ * does not touch it after it was registered.
+ *
  * The node table holds several repositories and generations: a node knows its repo; numbers are unique in the whole table.
  *
  * Threads: any, after repo_open(). No lock is held while anything waits or is called back.
@@ -117,6 +120,9 @@ struct repo_dirent {
 int repo_dirent(struct repo *repo, struct node *dir, size_t index, struct repo_dirent *out);
 /* The node of entry `index` with one more lookup count, for READDIRPLUS. NULL when out of memory or behind the end. */
 struct node *repo_dirent_node(struct repo *repo, struct node *dir, size_t index);
+
+/* The directory that `node` is in, borrowed while `node` lives; the root's is itself. For "..". */
+struct node *repo_parent(struct repo *repo, struct node *node);
 
 /* Bytes of a file; len at most 1 MiB. Cut at the end; empty behind it. -EISDIR, -EINVAL for a link. */
 int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len, struct repo_wait *wait, struct spans *out);
