@@ -1,0 +1,250 @@
+"""GitHttpServer: a real web server (lighttpd) in front of the real git http-backend.
+
+URLs:  /git/NAME        the repository        /auth/NAME     the same behind Basic auth
+       /moved/NAME      a 301 to /git/NAME    /NAME          the same as /git/NAME
+
+Every request is counted from the server's own log. mark() returns a point in it; count(),
+requests() and sent() look at what finished between two marks. A mark is a request of its own:
+the server has one thread and logs in order, so what had been answered before is in the log
+when the mark is.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import env, proc, served, wire
+
+_MODULES = ("/usr/lib/lighttpd", "/usr/lib64/lighttpd", "/usr/local/lib/lighttpd",
+            "/usr/lib/x86_64-linux-gnu/lighttpd")
+USER, PASSWORD = "e2e-user", "e2e-s3cret-pa55word"
+
+
+def module_exists(name):
+    return any(os.path.exists(f"{folder}/{name}.so") for folder in _MODULES)
+
+
+@dataclass
+class Request:
+    """One line of the access log joined with the record of what was asked for."""
+    method: str
+    url: str
+    status: int
+    bytes: int
+    protocol: str
+    git_protocol: str
+    authorized: bool
+    kind: str = "other"
+    wants: list = field(default_factory=list)
+    filter: str = None
+    types: dict = None
+    record: dict = field(default_factory=dict)
+
+    @property
+    def content(self):
+        """Whether it may have brought content of files."""
+        return bool(self.record) and wire.takes_content(self.record)
+
+    @property
+    def reached_git(self):
+        return self.status not in (301, 401) or bool(self.record)
+
+    def __str__(self):
+        return (f"{self.method} {self.url} {self.status} {self.bytes} {self.protocol} "
+                f"{self.kind} wants={len(self.wants)} {self.types or ''} "
+                f"filter={self.filter}")
+
+
+class GitHttpServer:
+    """Use as a context manager, or start() and stop(); the port stays the same."""
+
+    def __init__(self, authority=None):
+        self.folder = env.folder("lighttpd")
+        self.root = self.folder / "root"
+        self.root.mkdir()
+        self.repos = served.Served(self.root)
+        self.authority = authority
+        self.port = None
+        self._marks = 0
+        self._process = None
+        self._access = self.folder / "access.log"
+        self._asked = self.folder / "asked.log"
+        self._access.touch()
+        self._asked.touch()
+
+    # life
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def start(self):
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self.port or 0))
+        listener.listen(1024)
+        self.port = listener.getsockname()[1]
+        config = self.folder / "lighttpd.conf"
+        config.write_text(self._config())
+        with listener, open(self.folder / "errors.out", "ab") as errors:
+            self._process = subprocess.Popen(
+                ["lighttpd", "-D", "-f", config], stdin=listener, stdout=errors, stderr=errors,
+                env=env.clean(PATH=os.environ["PATH"] + ":/usr/sbin:/sbin"), cwd="/",
+                preexec_fn=env.die_with_parent)
+        # The listener is bound already, so the first mark waits until lighttpd serves.
+        try:
+            self.mark()
+        except OSError as error:
+            raise RuntimeError(f"lighttpd did not start: {error}: {self._errors()}") from error
+
+    def stop(self):
+        """Stops it: connections are closed and new ones refused."""
+        if self._process:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def add(self, source, name=None, **options):
+        """Serves a repository (see Served.add); returns its URL."""
+        return self.url(self.repos.add(source, name, **options).relative_to(self.root))
+
+    # addresses
+
+    @property
+    def base(self):
+        return f"http{'s' if self.authority else ''}://127.0.0.1:{self.port}"
+
+    def url(self, name, below="git"):
+        return f"{self.base}/{below}/{name}"
+
+    # the log
+
+    def mark(self):
+        """The number of requests of clients that had finished; waits for the log."""
+        self._marks += 1
+        path = f"/e2e-mark/{os.getpid()}-{self._marks}"
+        context = None
+        if self.authority:
+            import ssl
+            context = ssl.create_default_context(cafile=self.authority.ca)
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+        try:
+            opener.open(self.base + path, timeout=30).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+        proc.wait_until(lambda: path.encode() in self._access.read_bytes(), 20,
+                        "the mark in lighttpd's log")
+        return len(self._lines())
+
+    def requests(self, since=0, until=None):
+        """The requests between two marks (until: now), in the order they finished."""
+        if until is None:
+            until = self.mark()
+        asked = {}
+        for line in self._asked.read_text().splitlines():
+            record = json.loads(line)
+            asked[record["id"]] = record
+        return [_parse(line, asked) for line in self._lines()[since:until]]
+
+    def count(self, since=0, until=None, kind=None):
+        return len([r for r in self.requests(since, until) if kind in (None, r.kind)])
+
+    def contents(self, since=0, until=None):
+        """How many requests may have brought content of files."""
+        return len([r for r in self.requests(since, until) if r.content])
+
+    def sent(self, since=0, until=None):
+        """Bytes of bodies sent."""
+        return sum(r.bytes for r in self.requests(since, until))
+
+    def by_kind(self, since=0, until=None):
+        kinds = {}
+        for request in self.requests(since, until):
+            kinds[request.kind] = kinds.get(request.kind, 0) + 1
+        return kinds
+
+    def settle(self):
+        """Waits until every request that began has finished; returns a mark."""
+        def settled():
+            until = self.mark()
+            began = sum(1 for _ in self._asked.read_text().splitlines())
+            ended = sum(1 for r in self.requests(0, until) if r.reached_git)
+            return began == ended and until
+        return proc.wait_until(settled, 30, "requests to finish") or 0
+
+    def _lines(self):
+        text = self._access.read_text(errors="surrogateescape")
+        return [line for line in text.splitlines()
+                if "/e2e-mark/" not in line and not line.startswith("PRI ")]
+
+    def _errors(self):
+        return "".join((self.folder / name).read_text(errors="replace")
+                       for name in ("errors.log", "errors.out") if (self.folder / name).exists())
+
+    def _config(self):
+        backend = Path(__file__).resolve().with_name("backend.py")
+        users = self.folder / "users"
+        users.write_text(f"{USER}:{PASSWORD}\n")
+        (self.folder / "upload").mkdir(exist_ok=True)
+        text = f"""
+server.modules = ("mod_access", "mod_accesslog", "mod_auth", "mod_authn_file", "mod_redirect",
+                  "mod_setenv", "mod_alias", "mod_cgi")
+server.document-root = "{self.root}"
+server.bind = "/dev/stdin"
+server.errorlog = "{self.folder}/errors.log"
+server.upload-dirs = ("{self.folder}/upload")
+server.stream-response-body = 1
+server.max-request-size = 0
+server.max-connections = 1024
+server.max-fds = 4096
+server.max-keep-alive-requests = 100000
+accesslog.filename = "|exec cat >>{self._access}"
+accesslog.format = "%m %U %>s %b %H %{{Git-Protocol}}i %{{X-E2e-Id}}o %{{Authorization}}i"
+auth.backend = "plain"
+auth.backend.plain.userfile = "{users}"
+auth.require = ("/auth/" => ("method" => "basic", "realm" => "e2e", "require" => "valid-user"))
+url.redirect = ("^/moved/([^?]*)" => "/git/${{noesc:1}}${{qsa}}")
+url.redirect-code = 301
+setenv.add-environment = ("E2E_ROOT" => "{self.root}", "E2E_LOG" => "{self._asked}",
+                          "E2E_PREFIXES" => "/git:/auth", "PATH" => "{os.environ['PATH']}",
+                          "HOME" => "{env.scratch()}/home", "GIT_CONFIG_NOSYSTEM" => "1")
+$HTTP["url"] !~ "^/(e2e-mark|moved)/" {{
+\talias.url = ("/" => "{backend}/")
+\tcgi.assign = ("" => "")
+\tcgi.execute-x-only = "disable"
+}}
+"""
+        if self.authority:
+            text += f"""
+server.modules += ("mod_openssl")
+ssl.engine = "enable"
+ssl.pemfile = "{self.authority.server}"
+server.feature-flags += ("server.h2proto" => "enable")
+"""
+        return text
+
+
+def _parse(line, asked):
+    method, url, status, sent, protocol, git_protocol, name, authorization = line.split(" ", 7)
+    request = Request(method, url, int(status), 0 if sent == "-" else int(sent), protocol,
+                      git_protocol, authorization != "-")
+    record = asked.get(name)
+    if record:
+        request.record = record
+        request.kind = record["kind"]
+        request.wants = record["wants"]
+        request.filter = record["filter"]
+        request.types = record.get("types")
+    return request
