@@ -1,0 +1,1 @@
+# Benchmarks answer a named question and are never tests: list their files here, run them by hand.

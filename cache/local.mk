@@ -1,0 +1,3 @@
+noinst_LIBRARIES += %D%/libcache.a
+%C%_libcache_a_SOURCES = \
+	%D%/cache.h

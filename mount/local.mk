@@ -1,0 +1,8 @@
+noinst_LIBRARIES += %D%/libmount.a
+%C%_libmount_a_SOURCES = \
+	%D%/control.h \
+	%D%/session.h
+
+bin_PROGRAMS += xcpfs
+xcpfs_SOURCES = %D%/main.c
+xcpfs_LDADD = $(XCPFS_LIBS) $(XCPFS_SYSTEM_LIBS)

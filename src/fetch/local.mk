@@ -1,0 +1,3 @@
+noinst_LIBRARIES += %D%/libfetch.a
+%C%_libfetch_a_SOURCES = \
+	%D%/fetch.h

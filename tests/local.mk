@@ -1,0 +1,37 @@
+# Tests speak TAP. To add one:
+#	a unit test	its name in UNIT_TESTS and a line NAME_SOURCES = %D%/NAME.c
+#	a shell test	a line in dist_check_SCRIPTS
+#	an e2e story	a line in E2E_TESTS
+# Every unit test links the program's own libraries; nothing is compiled twice.
+
+LDADD = $(XCPFS_LIBS) $(XCPFS_SYSTEM_LIBS)
+
+UNIT_TESTS = \
+	%D%/test_tap
+
+%C%_test_tap_SOURCES = %D%/test_tap.c %D%/tap.h
+
+SHELL_TESTS =
+
+E2E_TESTS =
+
+check_PROGRAMS += $(UNIT_TESTS)
+dist_check_SCRIPTS += $(SHELL_TESTS) $(E2E_TESTS)
+TESTS += $(UNIT_TESTS) $(SHELL_TESTS) $(E2E_TESTS)
+
+TEST_EXTENSIONS = .sh .py
+TAP_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
+LOG_DRIVER = $(TAP_DRIVER)
+SH_LOG_DRIVER = $(TAP_DRIVER)
+PY_LOG_DRIVER = $(TAP_DRIVER)
+SH_LOG_COMPILER = $(SHELL)
+PY_LOG_COMPILER = $(PYTHON) -B
+
+# What a test may rely on, wherever it is run from.
+AM_TESTS_ENVIRONMENT = \
+	XCPFS='$(abs_top_builddir)/xcpfs'; export XCPFS; \
+	top_srcdir='$(abs_top_srcdir)'; export top_srcdir; \
+	top_builddir='$(abs_top_builddir)'; export top_builddir; \
+	SANITIZERS='$(SANITIZERS)'; export SANITIZERS; \
+	CC='$(CC)'; export CC; \
+	PYTHON='$(PYTHON)'; export PYTHON;
