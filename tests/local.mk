@@ -13,7 +13,25 @@ UNIT_TESTS = \
 
 SHELL_TESTS =
 
-E2E_TESTS =
+E2E_TESTS = \
+	%D%/e2e_infrastructure.py
+
+dist_noinst_DATA += \
+	%D%/e2e/__init__.py \
+	%D%/e2e/backend.py \
+	%D%/e2e/debsource.py \
+	%D%/e2e/differential.py \
+	%D%/e2e/env.py \
+	%D%/e2e/faults.py \
+	%D%/e2e/lighttpd.py \
+	%D%/e2e/mounts.py \
+	%D%/e2e/proc.py \
+	%D%/e2e/repos.py \
+	%D%/e2e/served.py \
+	%D%/e2e/sshd.py \
+	%D%/e2e/tap.py \
+	%D%/e2e/tls.py \
+	%D%/e2e/wire.py
 
 check_PROGRAMS += $(UNIT_TESTS)
 dist_check_SCRIPTS += $(SHELL_TESTS) $(E2E_TESTS)
