@@ -1,0 +1,53 @@
+/*
+ * serve: everything that a mount is made of, put together, run, and taken apart.
+ *
+ *	broker (forked first) -> cache, net -> remote -> fetch -> nodes, repo -> session -> control socket
+ *	serve_run: ... ready, until unmounted or told to stop, then all of it in reverse
+ *
+ * Threads: the main thread, which becomes the session's. One more waits for SIGTERM, SIGINT and SIGHUP.
+ */
+#ifndef CLI_SERVE_H
+#define CLI_SERVE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "cache/cache.h"
+#include "cli/launch.h"
+#include "cli/settings.h"
+#include "fetch/fetch.h"
+#include "mount/control.h"
+#include "mount/session.h"
+#include "remote/remote.h"
+#include "repo/repo.h"
+
+struct serve_config { /* all borrowed during serve_run() */
+	const struct settings *settings;
+	const struct source *source;
+	const char *subdir;	 /* NULL: none */
+	const char *mountpoint;	 /* absolute */
+	const char *options;	 /* of -o; NULL */
+	struct broker *broker;	 /* owned from here on: serve_run() stops it */
+	struct launch *launch;
+};
+
+/* Mounts and serves until the end. Returns 0, or the error that kept it from becoming ready (also told to launch). */
+int serve_run(const struct serve_config *config);
+
+/* What is running, for the report. Set before the control socket opens. */
+struct serve {
+	const struct serve_config *config;
+	struct broker *broker;
+	struct cache *cache;
+	struct net *net;
+	struct remote *remote;
+	struct fetch *fetch;
+	struct node_table *nodes;
+	struct repo *repo;
+	struct session *session;
+	struct control *control;
+	int64_t started_s;
+};
+
+#endif

@@ -1,0 +1,230 @@
+/*
+ * Where every setting has its name, its default and its check. A wrong line in a file is an error that names file and line: guessing on
+ * would show up much later as a mount that does something else.
+ */
+#include "cli/settings.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <ini.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+
+#define DEFAULT_TIMEOUT_S 30
+#define MAX_TIMEOUT_S 86400
+
+static const char *const setting_names[] = { "cache-dir", "log-file", "log-level", "timeout", "offline", NULL };
+
+static int replace(char **where, const char *value)
+{
+	char *copy = strdup(value);
+
+	if (!copy)
+		return -ENOMEM;
+	free(*where);
+	*where = copy;
+	return 0;
+}
+
+static int parse_bool(const char *value, bool *out)
+{
+	static const char *const yes[] = { "true", "yes", "on", "1", "" }, *const no[] = { "false", "no", "off", "0" };
+
+	for (size_t i = 0; i < sizeof(yes) / sizeof(*yes); i++)
+		if (!strcasecmp(value, yes[i]))
+			return *out = true, 0;
+	for (size_t i = 0; i < sizeof(no) / sizeof(*no); i++)
+		if (!strcasecmp(value, no[i]))
+			return *out = false, 0;
+	return -EINVAL;
+}
+
+static int parse_timeout(const char *value, uint64_t *out_ms)
+{
+	char *end;
+	unsigned long seconds;
+
+	errno = 0;
+	seconds = strtoul(value, &end, 10);
+	if (errno || end == value || *end || !isdigit((unsigned char)*value) || !seconds || seconds > MAX_TIMEOUT_S)
+		return -EINVAL;
+	*out_ms = (uint64_t)seconds * 1000;
+	return 0;
+}
+
+int settings_set(struct settings *settings, const char *name, const char *value, struct xcp_error *err)
+{
+	if (!strcmp(name, "cache-dir")) {
+		if (!*value)
+			return xcp_error_set(err, -EINVAL, "cache-dir is empty; name a directory");
+		return replace(&settings->cache_dir, value);
+	}
+	if (!strcmp(name, "log-file"))
+		return replace(&settings->log_file, value);
+	if (!strcmp(name, "log-level")) {
+		if (log_level_parse(value, &settings->log_level))
+			return xcp_error_set(err, -EINVAL,
+					     "log-level is \"%s\"; it can be error, warn, info or debug", value);
+		return 0;
+	}
+	if (!strcmp(name, "timeout")) {
+		if (parse_timeout(value, &settings->timeout_ms))
+			return xcp_error_set(err, -EINVAL, "timeout is \"%s\"; it is a number of seconds from 1 to %d",
+					     value, MAX_TIMEOUT_S);
+		return 0;
+	}
+	if (!strcmp(name, "offline")) {
+		if (parse_bool(value, &settings->offline))
+			return xcp_error_set(err, -EINVAL, "offline is \"%s\"; it can be true or false", value);
+		return 0;
+	}
+	return -ENOENT;
+}
+
+/* ---- files ---- */
+
+struct reading {
+	struct settings *settings;
+	struct xcp_error *err;
+	int code; /* the first error's */
+};
+
+/* The NAME of a section [host "NAME"]; NULL when it is no such section. The caller frees. */
+static char *host_section(const char *section)
+{
+	const char *name = section + 4;
+	size_t len;
+
+	if (strncmp(section, "host", 4))
+		return NULL;
+	name += strspn(name, " \t");
+	len = strlen(name);
+	if (len < 3 || name[0] != '"' || name[len - 1] != '"')
+		return NULL;
+	return strndup(name + 1, len - 2);
+}
+
+/* One line for inih: non-zero is success there. */
+static int take_line(void *arg, const char *section, const char *name, const char *value)
+{
+	struct reading *reading = arg;
+	int ret;
+
+	if (!strncmp(section, "host", 4)) {
+		char *host = host_section(section);
+
+		ret = host ? host_table_set(reading->settings->hosts, host, name, value, reading->err)
+			   : xcp_error_set(reading->err, -EINVAL, "section [%s] should be [host \"NAME\"]", section);
+		free(host);
+	} else if (*section) {
+		ret = xcp_error_set(reading->err, -EINVAL, "unknown section [%s]", section);
+	} else {
+		ret = settings_set(reading->settings, name, value, reading->err);
+		if (ret == -ENOENT)
+			ret = xcp_error_set(reading->err, -EINVAL, "unknown setting \"%s\"", name);
+	}
+	if (ret && !reading->code)
+		reading->code = ret;
+	return ret == 0;
+}
+
+static int read_file(struct settings *settings, const char *path, bool must_exist, struct xcp_error *err)
+{
+	struct reading reading = { .settings = settings, .err = err };
+	FILE *file = fopen(path, "re");
+	int line;
+
+	if (!file) {
+		if (errno == ENOENT && !must_exist)
+			return 0;
+		return xcp_error_set(err, -errno, "cannot read the configuration %s: %s", path, strerror(errno));
+	}
+	line = ini_parse_file(file, take_line, &reading);
+	fclose(file);
+	if (!line)
+		return 0;
+	if (!reading.code)
+		return xcp_error_set(err, -EINVAL, "configuration %s, line %d: not a line of INI", path, line);
+	xcp_error_prefix(err, "configuration %s, line %d", path, line);
+	return reading.code;
+}
+
+/* ---- where things are ---- */
+
+/* $`variable`/xcpfs`tail`, else ~/`fallback`/xcpfs`tail`; NULL when there is no home. The caller frees. */
+static char *user_path(const char *variable, const char *fallback, const char *tail)
+{
+	const char *base = getenv(variable), *home = getenv("HOME");
+	char *path = NULL;
+	int len = -1;
+
+	if (base && *base == '/')
+		len = asprintf(&path, "%s/xcpfs%s", base, tail);
+	else if (home && *home == '/')
+		len = asprintf(&path, "%s/%s/xcpfs%s", home, fallback, tail);
+	return len < 0 ? NULL : path;
+}
+
+static int default_cache_dir(struct settings *settings)
+{
+	char *path = user_path("XDG_CACHE_HOME", ".cache", "");
+
+	/* a unit of the system has no HOME */
+	if (!path && asprintf(&path, geteuid() ? "/tmp/xcpfs-cache-%u" : "/var/cache/xcpfs", geteuid()) < 0)
+		return -ENOMEM;
+	settings->cache_dir = path;
+	return 0;
+}
+
+static int read_environment(struct settings *settings, struct xcp_error *err)
+{
+	for (const char *const *name = setting_names; *name; name++) {
+		char variable[32];
+		const char *value;
+		int ret;
+
+		snprintf(variable, sizeof(variable), "XCPFS_%s", *name);
+		for (char *c = variable; *c; c++)
+			*c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+		value = getenv(variable);
+		if (!value || !*value)
+			continue;
+		ret = settings_set(settings, *name, value, err);
+		if (ret) {
+			xcp_error_prefix(err, "environment variable %s", variable);
+			return ret;
+		}
+	}
+	return 0;
+}
+
+int settings_load(const char *config_file, struct settings *out, struct xcp_error *err)
+{
+	char *user_file;
+	int ret;
+
+	*out = (struct settings){ .log_level = LOG_LEVEL_INFO, .timeout_ms = DEFAULT_TIMEOUT_S * 1000 };
+	out->hosts = host_table_new();
+	if (!out->hosts || default_cache_dir(out))
+		return xcp_error_set(err, -ENOMEM, "out of memory");
+	user_file = user_path("XDG_CONFIG_HOME", ".config", "/config");
+	ret = user_file ? read_file(out, user_file, false, err) : 0;
+	free(user_file);
+	if (!ret && config_file)
+		ret = read_file(out, config_file, true, err);
+	if (!ret)
+		ret = read_environment(out, err);
+	return ret;
+}
+
+void settings_release(struct settings *settings)
+{
+	free(settings->cache_dir);
+	free(settings->log_file);
+	host_table_free(settings->hosts);
+	*settings = (struct settings){ 0 };
+}

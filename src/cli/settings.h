@@ -1,0 +1,39 @@
+/*
+ * settings: what the configuration, the environment and the command line say together.
+ *
+ * In this order, the later over the earlier: $XDG_CONFIG_HOME/xcpfs/config (else ~/.config/xcpfs/config), --config FILE, XCPFS_* of the
+ * environment (XCPFS_CACHE_DIR for cache-dir, and so on), options. The configuration is INI:
+ *
+ *	cache-dir = /var/cache/xcpfs
+ *	timeout = 60
+ *	[host "github.com"]
+ *	git = https://github.example/{owner}/{repo}.git
+ *
+ * Threads: filled in by the main thread, then read-only.
+ */
+#ifndef CLI_SETTINGS_H
+#define CLI_SETTINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "remote/hosts.h"
+
+struct settings { /* strings owned */
+	char *cache_dir;
+	char *log_file; /* NULL: syslog as a daemon, stderr in front */
+	enum log_level log_level;
+	uint64_t timeout_ms;
+	bool offline;
+	struct host_table *hosts;
+};
+
+/* Defaults, then the user's file, then `config_file` (NULL: none), then the environment. Release also after a failure. */
+int settings_load(const char *config_file, struct settings *out, struct xcp_error *err);
+/* One of them by its name: "cache-dir", "log-file", "log-level", "timeout", "offline". -ENOENT for another name. */
+int settings_set(struct settings *settings, const char *name, const char *value, struct xcp_error *err);
+void settings_release(struct settings *settings);
+
+#endif
