@@ -7,8 +7,20 @@
 LDADD = $(XCPFS_LIBS) $(XCPFS_SYSTEM_LIBS)
 
 UNIT_TESTS = \
+	%D%/test_delta \
+	%D%/test_hash \
+	%D%/test_object \
+	%D%/test_pack \
+	%D%/test_pktline \
+	%D%/test_protocol \
 	%D%/test_tap
 
+%C%_test_delta_SOURCES = %D%/test_delta.c %D%/expect.h %D%/tap.h
+%C%_test_hash_SOURCES = %D%/test_hash.c %D%/expect.h %D%/tap.h
+%C%_test_object_SOURCES = %D%/test_object.c %D%/expect.h %D%/git_support.h %D%/tap.h
+%C%_test_pack_SOURCES = %D%/test_pack.c %D%/expect.h %D%/git_support.h %D%/pack_support.h %D%/tap.h
+%C%_test_pktline_SOURCES = %D%/test_pktline.c %D%/expect.h %D%/tap.h
+%C%_test_protocol_SOURCES = %D%/test_protocol.c %D%/expect.h %D%/git_support.h %D%/pack_support.h %D%/tap.h
 %C%_test_tap_SOURCES = %D%/test_tap.c %D%/tap.h
 
 SHELL_TESTS =
