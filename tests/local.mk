@@ -1,50 +1,56 @@
-# Tests speak TAP. To add one:
-#	a unit test	its name in UNIT_TESTS and a line NAME_SOURCES = %D%/NAME.c
-#	a shell test	a line in dist_check_SCRIPTS
-#	an e2e story	a line in E2E_TESTS
+# Tests speak TAP. To add one, add one line here:
+#	a unit test	UNIT_TESTS, made from tests/NAME.c
+#	a shell test	SHELL_TESTS
+#	an e2e story	E2E_TESTS
+#	a fuzz target	FUZZ_TARGETS, made from tests/NAME.c
+# and for what these include or import: noinst_HEADERS, dist_noinst_DATA.
 # Every unit test links the program's own libraries; nothing is compiled twice.
 
-LDADD = $(XCPFS_LIBS) $(XCPFS_SYSTEM_LIBS)
-
-UNIT_TESTS = \
-	%D%/test_delta \
-	%D%/test_hash \
-	%D%/test_object \
-	%D%/test_pack \
-	%D%/test_pktline \
-	%D%/test_protocol \
-	%D%/test_tap
-
-%C%_test_delta_SOURCES = %D%/test_delta.c %D%/expect.h %D%/tap.h
-%C%_test_hash_SOURCES = %D%/test_hash.c %D%/expect.h %D%/tap.h
-%C%_test_object_SOURCES = %D%/test_object.c %D%/expect.h %D%/git_support.h %D%/tap.h
-%C%_test_pack_SOURCES = %D%/test_pack.c %D%/expect.h %D%/git_support.h %D%/pack_support.h %D%/tap.h
-%C%_test_pktline_SOURCES = %D%/test_pktline.c %D%/expect.h %D%/tap.h
-%C%_test_protocol_SOURCES = %D%/test_protocol.c %D%/expect.h %D%/git_support.h %D%/pack_support.h %D%/tap.h
-%C%_test_tap_SOURCES = %D%/test_tap.c %D%/tap.h
-
+UNIT_TESTS =
 SHELL_TESTS =
+E2E_TESTS =
+FUZZ_TARGETS =
 
-E2E_TESTS = \
-	%D%/e2e_infrastructure.py
+UNIT_TESTS += %D%/test_block
+UNIT_TESTS += %D%/test_buf
+UNIT_TESTS += %D%/test_content
+UNIT_TESTS += %D%/test_delta
+UNIT_TESTS += %D%/test_error
+UNIT_TESTS += %D%/test_hash
+UNIT_TESTS += %D%/test_lock
+UNIT_TESTS += %D%/test_log
+UNIT_TESTS += %D%/test_object
+UNIT_TESTS += %D%/test_oid
+UNIT_TESTS += %D%/test_pack
+UNIT_TESTS += %D%/test_pktline
+UNIT_TESTS += %D%/test_protocol
+UNIT_TESTS += %D%/test_tap
+UNIT_TESTS += %D%/test_uri
 
-dist_noinst_DATA += \
-	%D%/e2e/__init__.py \
-	%D%/e2e/backend.py \
-	%D%/e2e/debsource.py \
-	%D%/e2e/differential.py \
-	%D%/e2e/env.py \
-	%D%/e2e/faults.py \
-	%D%/e2e/lighttpd.py \
-	%D%/e2e/mounts.py \
-	%D%/e2e/proc.py \
-	%D%/e2e/repos.py \
-	%D%/e2e/served.py \
-	%D%/e2e/sshd.py \
-	%D%/e2e/tap.py \
-	%D%/e2e/tls.py \
-	%D%/e2e/wire.py
+noinst_HEADERS += %D%/expect.h
+noinst_HEADERS += %D%/git_support.h
+noinst_HEADERS += %D%/pack_support.h
+noinst_HEADERS += %D%/tap.h
 
+E2E_TESTS += %D%/e2e_infrastructure.py
+
+dist_noinst_DATA += %D%/e2e/__init__.py
+dist_noinst_DATA += %D%/e2e/backend.py
+dist_noinst_DATA += %D%/e2e/debsource.py
+dist_noinst_DATA += %D%/e2e/differential.py
+dist_noinst_DATA += %D%/e2e/env.py
+dist_noinst_DATA += %D%/e2e/faults.py
+dist_noinst_DATA += %D%/e2e/lighttpd.py
+dist_noinst_DATA += %D%/e2e/mounts.py
+dist_noinst_DATA += %D%/e2e/proc.py
+dist_noinst_DATA += %D%/e2e/repos.py
+dist_noinst_DATA += %D%/e2e/served.py
+dist_noinst_DATA += %D%/e2e/sshd.py
+dist_noinst_DATA += %D%/e2e/tap.py
+dist_noinst_DATA += %D%/e2e/tls.py
+dist_noinst_DATA += %D%/e2e/wire.py
+
+LDADD = $(XCPFS_LIBS) $(XCPFS_SYSTEM_LIBS)
 check_PROGRAMS += $(UNIT_TESTS)
 dist_check_SCRIPTS += $(SHELL_TESTS) $(E2E_TESTS)
 TESTS += $(UNIT_TESTS) $(SHELL_TESTS) $(E2E_TESTS)
@@ -54,7 +60,7 @@ TAP_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver
 LOG_DRIVER = $(TAP_DRIVER)
 SH_LOG_DRIVER = $(TAP_DRIVER)
 PY_LOG_DRIVER = $(TAP_DRIVER)
-SH_LOG_COMPILER = $(SHELL)
+SH_LOG_COMPILER = bash
 PY_LOG_COMPILER = $(PYTHON) -B
 
 # What a test may rely on, wherever it is run from.

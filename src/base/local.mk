@@ -1,16 +1,20 @@
 noinst_LIBRARIES += %D%/libbase.a
-%C%_libbase_a_SOURCES = \
-	%D%/block.c \
-	%D%/block.h \
-	%D%/buf.c \
-	%D%/buf.h \
-	%D%/clock.h \
-	%D%/content.c \
-	%D%/content.h \
-	%D%/error.c \
-	%D%/error.h \
-	%D%/lock.h \
-	%D%/log.h \
-	%D%/oid.c \
-	%D%/oid.h \
-	%D%/uri.h
+%C%_libbase_a_SOURCES =
+%C%_libbase_a_SOURCES += %D%/block.c
+%C%_libbase_a_SOURCES += %D%/block.h
+%C%_libbase_a_SOURCES += %D%/buf.c
+%C%_libbase_a_SOURCES += %D%/buf.h
+%C%_libbase_a_SOURCES += %D%/clock.c
+%C%_libbase_a_SOURCES += %D%/clock.h
+%C%_libbase_a_SOURCES += %D%/content.c
+%C%_libbase_a_SOURCES += %D%/content.h
+%C%_libbase_a_SOURCES += %D%/error.c
+%C%_libbase_a_SOURCES += %D%/error.h
+%C%_libbase_a_SOURCES += %D%/lock.c
+%C%_libbase_a_SOURCES += %D%/lock.h
+%C%_libbase_a_SOURCES += %D%/log.c
+%C%_libbase_a_SOURCES += %D%/log.h
+%C%_libbase_a_SOURCES += %D%/oid.c
+%C%_libbase_a_SOURCES += %D%/oid.h
+%C%_libbase_a_SOURCES += %D%/uri.c
+%C%_libbase_a_SOURCES += %D%/uri.h

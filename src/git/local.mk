@@ -1,19 +1,19 @@
 noinst_LIBRARIES += %D%/libgit.a
-%C%_libgit_a_SOURCES = \
-	%D%/delta.c \
-	%D%/delta.h \
-	%D%/hash.c \
-	%D%/hash.h \
-	%D%/object.c \
-	%D%/object.h \
-	%D%/pack.c \
-	%D%/pack.h \
-	%D%/pktline.c \
-	%D%/pktline.h \
-	%D%/protocol.h \
-	%D%/protocol_caps.c \
-	%D%/protocol_internal.h \
-	%D%/protocol_refs.c \
-	%D%/protocol_request.c \
-	%D%/protocol_response.c \
-	%D%/protocol_text.c
+%C%_libgit_a_SOURCES =
+%C%_libgit_a_SOURCES += %D%/delta.c
+%C%_libgit_a_SOURCES += %D%/delta.h
+%C%_libgit_a_SOURCES += %D%/hash.c
+%C%_libgit_a_SOURCES += %D%/hash.h
+%C%_libgit_a_SOURCES += %D%/object.c
+%C%_libgit_a_SOURCES += %D%/object.h
+%C%_libgit_a_SOURCES += %D%/pack.c
+%C%_libgit_a_SOURCES += %D%/pack.h
+%C%_libgit_a_SOURCES += %D%/pktline.c
+%C%_libgit_a_SOURCES += %D%/pktline.h
+%C%_libgit_a_SOURCES += %D%/protocol.h
+%C%_libgit_a_SOURCES += %D%/protocol_caps.c
+%C%_libgit_a_SOURCES += %D%/protocol_internal.h
+%C%_libgit_a_SOURCES += %D%/protocol_refs.c
+%C%_libgit_a_SOURCES += %D%/protocol_request.c
+%C%_libgit_a_SOURCES += %D%/protocol_response.c
+%C%_libgit_a_SOURCES += %D%/protocol_text.c
