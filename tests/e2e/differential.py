@@ -69,10 +69,9 @@ class Comparison:
             return
         if entry.inode() != got.st_ino:
             report.add(path, f"d_ino {entry.inode()}, st_ino {got.st_ino}")
-        for flag, is_kind in ((entry.is_dir, stat.S_ISDIR), (entry.is_symlink, stat.S_ISLNK)):
-            if flag(**({"follow_symlinks": False} if is_kind is stat.S_ISDIR else {})) \
-                    != is_kind(got.st_mode):
-                report.add(path, "d_type is not the type")
+        if entry.is_dir(follow_symlinks=False) != stat.S_ISDIR(got.st_mode) \
+                or entry.is_symlink() != stat.S_ISLNK(got.st_mode):
+            report.add(path, "d_type is not the type")
         if not 0 < got.st_ino < 1 << 48:
             report.add(path, f"st_ino {got.st_ino} is not below 2^48")
         if got.st_nlink != 1:

@@ -11,7 +11,6 @@ of blobs), object-info, any. The first rule that matches is used. Every request 
 server.requests, with the rule that met it.
 """
 
-import os
 import socket
 import struct
 import subprocess

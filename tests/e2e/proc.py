@@ -24,7 +24,8 @@ class Result:
         self.out, self.err = out, err
 
     def __repr__(self):
-        return f"<{' '.join(map(str, self.argv))}: rc {self.rc}, out {self.out!r}, err {self.err!r}>"
+        words = ' '.join(map(str, self.argv))
+        return f"<{words}: rc {self.rc}, out {self.out!r}, err {self.err!r}>"
 
 
 def run(*argv, stdin=None, timeout=60, **kwargs):

@@ -282,6 +282,20 @@ def large():
     return once("large.git", make)
 
 
+def mixed():
+    """Small files in few folders, and files of 1, 3 and 8 MiB among them."""
+    def make(path):
+        rng = random.Random(5)
+        files = {b"d%02d/f%03d" % (n % 12, n): ("100644", text(rng, 300 + rng.randrange(4000)))
+                 for n in range(720)}
+        for name, size in ((b"one.bin", MIB), (b"d03/three.bin", 3 * MIB),
+                           (b"d03/eight.bin", 8 * MIB), (b"d07/eight.bin", 8 * MIB)):
+            files[name] = ("100644", rng.randbytes(size))
+        with Importer(path) as repo:
+            repo.commit("refs/heads/main", files)
+    return once("mixed.git", make)
+
+
 def refs():
     """Branches and tags of every kind; each commit says in `which` what it is."""
     def make(path):
