@@ -2,6 +2,27 @@ noinst_LIBRARIES += %D%/libmount.a
 %C%_libmount_a_SOURCES =
 %C%_libmount_a_SOURCES += %D%/control.h
 %C%_libmount_a_SOURCES += %D%/session.h
+%C%_libmount_a_SOURCES = \
+	%D%/control.c \
+	%D%/control.h \
+	%D%/dirops.c \
+	%D%/dirops.h \
+	%D%/latency.c \
+	%D%/latency.h \
+	%D%/op.h \
+	%D%/ops.c \
+	%D%/ops.h \
+	%D%/options.c \
+	%D%/options.h \
+	%D%/parked.c \
+	%D%/parked.h \
+	%D%/reply.c \
+	%D%/reply.h \
+	%D%/session.c \
+	%D%/session.h \
+	%D%/session_internal.h \
+	%D%/tuning.c \
+	%D%/tuning.h
 
 bin_PROGRAMS += xcpfs
 xcpfs_SOURCES = %D%/main.c

@@ -1,0 +1,44 @@
+/*
+ * What the files of this folder share about a session. The life is in session.h.
+ *
+ * Threads: what is above the counters is set before the first request is taken, and then only read.
+ */
+#ifndef MOUNT_SESSION_INTERNAL_H
+#define MOUNT_SESSION_INTERNAL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "mount/dirops.h"
+#include "mount/latency.h"
+#include "mount/op.h"
+#include "mount/options.h"
+#include "mount/parked.h"
+#include "mount/session.h"
+#include "mount/tuning.h"
+
+struct session {
+	/* set before threads start */
+	struct fuse_session *fuse;
+	struct node_table *nodes; /* borrowed */
+	char *mountpoint;
+	char *source;
+	struct options options;
+	uid_t uid;
+	gid_t gid;
+	unsigned workers;
+	struct mount_id id; /* all 0: not known */
+	bool mounted;
+	uint64_t expire_ns; /* a parked request ends after this; 0: never */
+
+	struct dirops dirops;
+	struct parked_list parked;
+
+	/* any thread; relaxed: each stands for itself */
+	struct latency latency[SESSION_OP_COUNT];
+	_Atomic uint64_t bytes_served, interrupted, errors;
+};
+
+#endif
