@@ -28,6 +28,13 @@ UNIT_TESTS += %D%/test_protocol
 UNIT_TESTS += %D%/test_tap
 UNIT_TESTS += %D%/test_uri
 
+FUZZ_TARGETS += %D%/fuzz_commit
+FUZZ_TARGETS += %D%/fuzz_delta
+FUZZ_TARGETS += %D%/fuzz_pack
+FUZZ_TARGETS += %D%/fuzz_pktline
+FUZZ_TARGETS += %D%/fuzz_protocol
+FUZZ_TARGETS += %D%/fuzz_tree
+
 noinst_HEADERS += %D%/expect.h
 noinst_HEADERS += %D%/git_support.h
 noinst_HEADERS += %D%/pack_support.h
