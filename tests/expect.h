@@ -1,6 +1,6 @@
 /*
- * expect: checks for tests that walk a table. Unlike tap.h's CHECKs they go on after a failure, may stand in functions that
- * return a value, and take words (printf-like) that say which row it was.
+ * expect: checks for tests that walk a table. Unlike tap.h's CHECKs they go on after a failure, may
+ * stand in functions that return a value, and take words (printf-like) that say which row it was.
  *
  * Threads: the one that runs main().
  */
@@ -9,8 +9,9 @@
 
 #include "tap.h"
 
-__attribute__((unused, format(printf, 4, 5))) static bool expect_result(bool good, const char *file, int line,
-									 const char *fmt, ...)
+__attribute__((unused, format(printf, 4, 5))) static bool expect_result(bool good, const char *file,
+									int line, const char *fmt,
+									...)
 {
 	char words[512];
 	va_list args;
@@ -35,7 +36,8 @@ __attribute__((unused)) static bool expect_same_str(const char *a, const char *b
 	do {                                                                                       \
 		intmax_t expect_got = (got), expect_want = (want);                                 \
 		if (!EXPECT(expect_got == expect_want, __VA_ARGS__))                               \
-			printf("#   %s is %" PRIdMAX ", want %" PRIdMAX "\n", #got, expect_got, expect_want); \
+			printf("#   %s is %" PRIdMAX ", want %" PRIdMAX "\n", #got, expect_got,    \
+			       expect_want);                                                       \
 	} while (0)
 
 #define EXPECT_STR(got, want, ...)                                                                 \

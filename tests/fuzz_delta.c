@@ -1,6 +1,6 @@
 /*
- * Fuzz target: deltas. The first byte is the length of the base, which follows; the rest is the delta. Both ways to apply it must
- * agree, and neither may read or write beside its memory.
+ * Fuzz target: deltas. The first byte is the length of the base, which follows; the rest is the
+ * delta. Both ways to apply it must agree, and neither may read or write beside its memory.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -47,7 +47,8 @@ static void apply(const uint8_t *delta, size_t len, const struct base *base, siz
 	rc = delta_apply(delta, len, base->len, base_read, &copy, result_add, &streamed);
 	if (rc != delta_apply_mem(delta, len, base->data, base->len, result, result_size))
 		abort();
-	if (!rc && (streamed.len != result_size || (result_size && memcmp(result, streamed.data, result_size) != 0)))
+	if (!rc && (streamed.len != result_size ||
+		    (result_size && memcmp(result, streamed.data, result_size) != 0)))
 		abort();
 	free(result);
 	buf_release(&streamed);

@@ -1,6 +1,7 @@
 /*
- * Fuzz target: pack streams. The first byte says which hash and how the rest is cut. Whatever comes, events keep their order,
- * no entry gives more bytes than its size, and a base lies in front of its delta.
+ * Fuzz target: pack streams. The first byte says which hash and how the rest is cut. Whatever
+ * comes, events keep their order, no entry gives more bytes than its size, and a base lies in front
+ * of its delta.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,7 +22,8 @@ static int watch_entry(void *arg, const struct pack_entry *entry)
 
 	if (watch->open || entry->off < watch->next_off || entry->size > INT64_MAX)
 		abort();
-	if (entry->kind == PACK_OFS_DELTA && (entry->base_off < 12 || entry->base_off >= entry->off))
+	if (entry->kind == PACK_OFS_DELTA &&
+	    (entry->base_off < 12 || entry->base_off >= entry->off))
 		abort();
 	if (entry->kind == PACK_REF_DELTA && oid_is_null(&entry->base_oid))
 		abort();

@@ -1,5 +1,6 @@
 /*
- * Fuzz target: packets. The first byte says how the rest is cut; in pieces or whole, the same packets must come out.
+ * Fuzz target: packets. The first byte says how the rest is cut; in pieces or whole, the same
+ * packets must come out.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -38,9 +39,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
 	if (len < 2)
 		return 0;
-	if (read_all(data + 1, len - 1, len, &whole) != read_all(data + 1, len - 1, data[0] % 32 + 1, &pieces))
+	if (read_all(data + 1, len - 1, len, &whole) !=
+	    read_all(data + 1, len - 1, data[0] % 32 + 1, &pieces))
 		abort();
-	if (whole.len != pieces.len || (whole.len && memcmp(whole.data, pieces.data, whole.len) != 0))
+	if (whole.len != pieces.len ||
+	    (whole.len && memcmp(whole.data, pieces.data, whole.len) != 0))
 		abort();
 	buf_release(&whole);
 	buf_release(&pieces);

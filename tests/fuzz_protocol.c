@@ -1,6 +1,7 @@
 /*
- * Fuzz target: what servers say. The first byte chooses the answer, the second how it is cut. In pieces or whole, every parser
- * must come to the same result, and its words must be fit for a terminal.
+ * Fuzz target: what servers say. The first byte chooses the answer, the second how it is cut. In
+ * pieces or whole, every parser must come to the same result, and its words must be fit for a
+ * terminal.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -32,7 +33,8 @@ static void add_refs(struct buf *out, const struct ref_list *refs)
 
 	for (size_t i = 0; i < refs->count; i++) {
 		buf_addf(out, "%s %s", refs->v[i].name, oid_to_hex(&refs->v[i].oid, hex));
-		buf_addf(out, " %s %s\n", oid_to_hex(&refs->v[i].peeled, hex), refs->v[i].symref ? refs->v[i].symref : "-");
+		buf_addf(out, " %s %s\n", oid_to_hex(&refs->v[i].peeled, hex),
+			 refs->v[i].symref ? refs->v[i].symref : "-");
 	}
 	ref_select(refs, "main");
 }
@@ -84,10 +86,11 @@ static void session_sum(struct session *session, int rc, size_t used)
 	char hex[OID_MAX_HEX + 1];
 
 	if (!rc)
-		buf_addf(out, "used %zu ", used); /* how far a malformed packet was read depends on the pieces */
+		buf_addf(out, "used %zu ",
+			 used); /* how far a malformed packet was read depends on the pieces */
 	buf_addf(out, "rc %d %s ", rc, session->err.message);
-	buf_addf(out, "%d%d%d%d ", session->advert.finished, session->refs.finished, session->sizes.finished,
-		 session->fetch.finished);
+	buf_addf(out, "%d%d%d%d ", session->advert.finished, session->refs.finished,
+		 session->sizes.finished, session->fetch.finished);
 	server_caps_format(&session->advert.caps, out);
 	add_refs(out, &session->advert.refs);
 	add_refs(out, &session->refs.refs);
@@ -137,7 +140,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	session_init(&pieces, data[0] % ANSWER_COUNT);
 	session_run(&whole, data + 2, len - 2, len);
 	session_run(&pieces, data + 2, len - 2, data[1] % 40 + 1);
-	if (whole.result.len != pieces.result.len || memcmp(whole.result.data, pieces.result.data, whole.result.len) != 0)
+	if (whole.result.len != pieces.result.len ||
+	    memcmp(whole.result.data, pieces.result.data, whole.result.len) != 0)
 		abort();
 	session_release(&whole);
 	session_release(&pieces);

@@ -1,6 +1,6 @@
 /*
- * Fuzz target: trees and names. The first byte says which hash. Entries must lie inside the tree, each behind the last, and no
- * name that could leave its directory may pass.
+ * Fuzz target: trees and names. The first byte says which hash. Entries must lie inside the tree,
+ * each behind the last, and no name that could leave its directory may pass.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +32,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	check_name((const char *)data + 1, len - 1);
 	tree_cursor_init(&cursor, data[0] & 1 ? OID_SHA256 : OID_SHA1, data + 1, len - 1);
 	while (tree_next(&cursor, &entry) > 0) {
-		if (entry.name <= last || entry.name[entry.name_len] != '\0' || cursor.off > cursor.len)
+		if (entry.name <= last || entry.name[entry.name_len] != '\0' ||
+		    cursor.off > cursor.len)
 			abort();
 		last = entry.name;
 		check_name(entry.name, entry.name_len);

@@ -1,8 +1,9 @@
 /*
- * git_support: repositories of the real git for unit tests, in a directory that goes away with the program.
+ * git_support: repositories of the real git for unit tests, in a directory that goes away with the
+ * program.
  *
- * git_sh() runs a shell line in it with a git that reads no configuration but its own repository's and has fixed names and
- * times, so that ids come out the same everywhere.
+ * git_sh() runs a shell line in it with a git that reads no configuration but its own repository's
+ * and has fixed names and times, so that ids come out the same everywhere.
  *
  * Threads: the one that runs main().
  */
@@ -23,7 +24,8 @@
 
 static char git_dir_path[64];
 
-static inline int git_dir_remove_one(const char *path, const struct stat *st, int kind, struct FTW *walk)
+static inline int git_dir_remove_one(const char *path, const struct stat *st, int kind,
+				     struct FTW *walk)
 {
 	(void)st, (void)kind, (void)walk;
 	return remove(path);
@@ -44,10 +46,14 @@ static inline void git_fatal(const char *what)
 static inline void git_setup(void)
 {
 	static const char *const env[][2] = {
-		{ "GIT_CONFIG_GLOBAL", "/dev/null" },	 { "GIT_CONFIG_NOSYSTEM", "1" },
-		{ "GIT_AUTHOR_NAME", "A U Thor" },	 { "GIT_AUTHOR_EMAIL", "author@example.org" },
-		{ "GIT_COMMITTER_NAME", "C O Mitter" },	 { "GIT_COMMITTER_EMAIL", "committer@example.org" },
-		{ "GIT_AUTHOR_DATE", "1700000000 +0100" }, { "GIT_COMMITTER_DATE", "1700000001 +0100" },
+		{ "GIT_CONFIG_GLOBAL", "/dev/null" },
+		{ "GIT_CONFIG_NOSYSTEM", "1" },
+		{ "GIT_AUTHOR_NAME", "A U Thor" },
+		{ "GIT_AUTHOR_EMAIL", "author@example.org" },
+		{ "GIT_COMMITTER_NAME", "C O Mitter" },
+		{ "GIT_COMMITTER_EMAIL", "committer@example.org" },
+		{ "GIT_AUTHOR_DATE", "1700000000 +0100" },
+		{ "GIT_COMMITTER_DATE", "1700000001 +0100" },
 		{ "LC_ALL", "C" },
 	};
 
@@ -63,8 +69,11 @@ static inline void git_setup(void)
 	unsetenv("GIT_PROTOCOL");
 }
 
-/* Runs `sh -c` there and appends what it prints to `out` (NULL: dropped). Returns its exit status. */
-__attribute__((format(printf, 2, 3))) static inline int git_sh(struct buf *out, const char *fmt, ...)
+/*
+ * Runs `sh -c` there and appends what it prints to `out` (NULL: dropped). Returns its exit status.
+ */
+__attribute__((format(printf, 2, 3))) static inline int git_sh(struct buf *out, const char *fmt,
+							       ...)
 {
 	char line[4096], whole[8192];
 	uint8_t piece[4096];
@@ -115,22 +124,25 @@ static inline struct oid git_oid(const char *line)
 }
 
 /*
- * A repository NAME with the object format `format`: text that changes from commit to commit, so that its packs hold deltas,
- * an incompressible file, a tag, a branch, an executable, a link.
+ * A repository NAME with the object format `format`: text that changes from commit to commit, so
+ * that its packs hold deltas, an incompressible file, a tag, a branch, an executable, a link.
  */
 static inline void git_make_repository(const char *name, const char *format)
 {
-	int rc = git_sh(NULL,
-			"git init -q -b main --object-format=%s %s && cd %s &&\n"
-			"git config uploadpack.allowFilter true && git config transfer.advertiseObjectInfo true &&\n"
-			"mkdir -p dir/deep && echo hello >dir/deep/file && printf 'x' >one && : >empty &&\n"
-			"head -c 300000 /dev/urandom >random && ln -s dir/deep/file link &&\n"
-			"echo '#!/bin/sh' >run && chmod +x run && git add . &&\n"
-			"for i in 1 2 3 4 5 6; do\n"
-			"  seq 1 20000 | sed \"s/7$i/changed $i/\" >text; seq $i 4000 >dir/text\n"
-			"  git add . && git commit -q -m \"commit $i\" || exit 1\n"
-			"done; git tag -a -m 'a tag' v1 HEAD~2 && git tag light HEAD~1 && git branch topic HEAD~3",
-			format, name, name);
+	int rc = git_sh(
+		NULL,
+		"git init -q -b main --object-format=%s %s && cd %s &&\n"
+		"git config uploadpack.allowFilter true && git config transfer.advertiseObjectInfo "
+		"true &&\n"
+		"mkdir -p dir/deep && echo hello >dir/deep/file && printf 'x' >one && : >empty &&\n"
+		"head -c 300000 /dev/urandom >random && ln -s dir/deep/file link &&\n"
+		"echo '#!/bin/sh' >run && chmod +x run && git add . &&\n"
+		"for i in 1 2 3 4 5 6; do\n"
+		"  seq 1 20000 | sed \"s/7$i/changed $i/\" >text; seq $i 4000 >dir/text\n"
+		"  git add . && git commit -q -m \"commit $i\" || exit 1\n"
+		"done; git tag -a -m 'a tag' v1 HEAD~2 && git tag light HEAD~1 && git branch topic "
+		"HEAD~3",
+		format, name, name);
 	if (rc)
 		git_fatal("cannot make a repository with git");
 }

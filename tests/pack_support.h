@@ -1,5 +1,6 @@
 /*
- * pack_support: a collector for what the pack parser tells, and deltas resolved in memory, for tests.
+ * pack_support: a collector for what the pack parser tells, and deltas resolved in memory, for
+ * tests.
  *
  * Threads: the one that runs main().
  */
@@ -83,7 +84,8 @@ static inline int collect_end(void *arg)
 	return collector_event(c);
 }
 
-static const struct pack_events collector_events = { collect_header, collect_entry, collect_data, collect_end };
+static const struct pack_events collector_events = { collect_header, collect_entry, collect_data,
+						     collect_end };
 
 static inline void collector_release(struct collector *c)
 {
@@ -100,8 +102,9 @@ static inline struct packed *collector_base(struct collector *c, const struct pa
 	for (size_t i = 0; i < c->count; i++) {
 		struct packed *p = &c->v[i];
 
-		if (p->resolved && (entry->kind == PACK_OFS_DELTA ? p->entry.off == entry->base_off :
-								    oid_equal(&p->oid, &entry->base_oid)))
+		if (p->resolved &&
+		    (entry->kind == PACK_OFS_DELTA ? p->entry.off == entry->base_off :
+						     oid_equal(&p->oid, &entry->base_oid)))
 			return p;
 	}
 	return NULL;
@@ -119,8 +122,8 @@ static inline void collector_resolve_one(struct collector *c, struct packed *p)
 		base = collector_base(c, &p->entry);
 		if (!base || delta_header(p->bytes.data, p->bytes.len, &header) ||
 		    buf_reserve(&p->whole, header.result_size + 1) ||
-		    delta_apply_mem(p->bytes.data, p->bytes.len, base->whole.data, base->whole.len, p->whole.data,
-				    header.result_size))
+		    delta_apply_mem(p->bytes.data, p->bytes.len, base->whole.data, base->whole.len,
+				    p->whole.data, header.result_size))
 			return;
 		p->whole.len = header.result_size;
 		p->type = base->type;

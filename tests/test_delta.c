@@ -53,43 +53,53 @@ static const struct {
 	{ "64 KiB of a small base", D("\x10\x80\x80\x04\x80"), -EPROTO, NULL },
 	{ "result too short", D("\x10\x04\x03xyz"), -EPROTO, NULL },
 	{ "result too long", D("\x10\x02\x03xyz"), -EPROTO, NULL },
-	{ "size above INT64_MAX", D("\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), -EPROTO, NULL },
-	{ "endless size", D("\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00\x00"), -EPROTO, NULL },
+	{ "size above INT64_MAX", D("\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), -EPROTO,
+	  NULL },
+	{ "endless size", D("\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00\x00"), -EPROTO,
+	  NULL },
 };
 
 static void test_table(void)
 {
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		const uint8_t *delta = (const uint8_t *)cases[i].delta;
-		struct buf bytes = { (uint8_t *)(uintptr_t)base, BASE_LEN, BASE_LEN }, out = BUF_INIT;
+		struct buf bytes = { (uint8_t *)(uintptr_t)base, BASE_LEN, BASE_LEN },
+			   out = BUF_INIT;
 		uint8_t result[64];
 		size_t want_len = cases[i].want ? strlen(cases[i].want) : 3;
 
-		EXPECT_INT(delta_apply(delta, cases[i].len, BASE_LEN, base_read, &bytes, result_add, &out), cases[i].rc,
-		       "%s: streamed", cases[i].name);
+		EXPECT_INT(delta_apply(delta, cases[i].len, BASE_LEN, base_read, &bytes, result_add,
+				       &out),
+			   cases[i].rc, "%s: streamed", cases[i].name);
 		if (!cases[i].rc)
-			EXPECT_MEM(out.data, out.len, cases[i].want, want_len, "%s: its bytes", cases[i].name);
-		EXPECT_INT(delta_apply_mem(delta, cases[i].len, bytes.data, BASE_LEN, result, want_len), cases[i].rc,
-		       "%s: in memory", cases[i].name);
+			EXPECT_MEM(out.data, out.len, cases[i].want, want_len, "%s: its bytes",
+				   cases[i].name);
+		EXPECT_INT(delta_apply_mem(delta, cases[i].len, bytes.data, BASE_LEN, result,
+					   want_len),
+			   cases[i].rc, "%s: in memory", cases[i].name);
 		if (!cases[i].rc)
-			EXPECT_MEM(result, want_len, cases[i].want, want_len, "%s: its bytes", cases[i].name);
+			EXPECT_MEM(result, want_len, cases[i].want, want_len, "%s: its bytes",
+				   cases[i].name);
 		buf_release(&out);
 	}
 }
 
 static void test_header(void)
 {
-	static const uint8_t delta[] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0x80, 0x01, 0x01 };
+	static const uint8_t delta[] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+					 0xff, 0xff, 0x7f, 0x80, 0x01, 0x01 };
 	struct delta_header header;
 
 	for (size_t len = 0; len < 11; len++)
-		EXPECT_INT(delta_header(delta, len, &header), -EAGAIN, "%zu bytes are not enough", len);
+		EXPECT_INT(delta_header(delta, len, &header), -EAGAIN, "%zu bytes are not enough",
+			   len);
 	EXPECT_INT(delta_header(delta, 11, &header), 0, "eleven are");
 	EXPECT(header.base_size == INT64_MAX, "the largest base");
 	EXPECT_INT(header.result_size, 128, "the result's size");
 	EXPECT_INT(header.len, 11, "the header's length");
-	EXPECT_INT(delta_apply_mem((const uint8_t *)"\x00\x01\x01x", 4, NULL, 0, (uint8_t *)&header, 2), -EPROTO,
-	       "a result of another size than expected");
+	EXPECT_INT(delta_apply_mem((const uint8_t *)"\x00\x01\x01x", 4, NULL, 0, (uint8_t *)&header,
+				   2),
+		   -EPROTO, "a result of another size than expected");
 }
 
 static int fail_base(void *arg, uint64_t off, uint8_t *out, size_t len)
@@ -109,8 +119,10 @@ static void test_errors_of_callbacks_come_out(void)
 	const uint8_t *delta = (const uint8_t *)"\x10\x10\x90\x10";
 	struct buf bytes = { (uint8_t *)(uintptr_t)base, BASE_LEN, BASE_LEN }, out = BUF_INIT;
 
-	EXPECT_INT(delta_apply(delta, 4, BASE_LEN, fail_base, NULL, result_add, &out), -EIO, "base");
-	EXPECT_INT(delta_apply(delta, 4, BASE_LEN, base_read, &bytes, fail_out, NULL), -ENOSPC, "out");
+	EXPECT_INT(delta_apply(delta, 4, BASE_LEN, fail_base, NULL, result_add, &out), -EIO,
+		   "base");
+	EXPECT_INT(delta_apply(delta, 4, BASE_LEN, base_read, &bytes, fail_out, NULL), -ENOSPC,
+		   "out");
 	buf_release(&out);
 }
 
@@ -119,18 +131,21 @@ static void test_large(void)
 {
 	struct buf bytes = BUF_INIT, out = BUF_INIT;
 	static const uint8_t delta[] = {
-		0x80, 0x80, 0x40,		 /* 1 MiB */
-		0x85, 0x80, 0xc0, 0x01,		 /* 3 MiB + 5 */
-		0xc0, 0x10, 5,	 'h', 'e', 'l', 'l', 'o', 0xc0, 0x10, 0xc0, 0x10,
+		0x80, 0x80, 0x40,	/* 1 MiB */
+		0x85, 0x80, 0xc0, 0x01, /* 3 MiB + 5 */
+		0xc0, 0x10, 5,	  'h',	'e', 'l', 'l', 'o', 0xc0, 0x10, 0xc0, 0x10,
 	};
 	uint8_t *result = malloc(3 * 1048576 + 5);
 	size_t same = 0;
 
 	for (uint32_t i = 0; i < 1048576 / 4; i++)
 		buf_add(&bytes, &i, 4);
-	EXPECT_INT(delta_apply(delta, sizeof(delta), bytes.len, base_read, &bytes, result_add, &out), 0, "streamed");
+	EXPECT_INT(
+		delta_apply(delta, sizeof(delta), bytes.len, base_read, &bytes, result_add, &out),
+		0, "streamed");
 	EXPECT_INT(out.len, 3 * 1048576 + 5, "its length");
-	EXPECT_INT(delta_apply_mem(delta, sizeof(delta), bytes.data, bytes.len, result, out.len), 0, "in memory");
+	EXPECT_INT(delta_apply_mem(delta, sizeof(delta), bytes.data, bytes.len, result, out.len), 0,
+		   "in memory");
 	EXPECT_MEM(out.data, out.len, result, out.len, "both the same");
 	same += memcmp(result, bytes.data, bytes.len) == 0;
 	same += memcmp(result + bytes.len, "hello", 5) == 0;

@@ -13,8 +13,10 @@ static const struct {
 	{ OID_SHA1, OBJECT_BLOB, "", "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391" },
 	{ OID_SHA1, OBJECT_TREE, "", "4b825dc642cb6eb9a060e54bf8d69288fbee4904" },
 	{ OID_SHA1, OBJECT_BLOB, "hello\n", "ce013625030ba8dba906f756967f9e9ca394464a" },
-	{ OID_SHA256, OBJECT_BLOB, "", "473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813" },
-	{ OID_SHA256, OBJECT_TREE, "", "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321" },
+	{ OID_SHA256, OBJECT_BLOB, "",
+	  "473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813" },
+	{ OID_SHA256, OBJECT_TREE, "",
+	  "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321" },
 };
 #define CASE_COUNT (sizeof(cases) / sizeof(*cases))
 
@@ -24,8 +26,9 @@ static void test_known_ids(void)
 	struct oid oid;
 
 	for (size_t i = 0; i < CASE_COUNT; i++) {
-		EXPECT_INT(object_hash(cases[i].algo, cases[i].type, cases[i].data, strlen(cases[i].data), &oid), 0,
-		       "hash %zu", i);
+		EXPECT_INT(object_hash(cases[i].algo, cases[i].type, cases[i].data,
+				       strlen(cases[i].data), &oid),
+			   0, "hash %zu", i);
 		EXPECT_STR(oid_to_hex(&oid, hex), cases[i].hex, "id %zu", i);
 	}
 }
@@ -42,11 +45,14 @@ static void test_one_hasher_for_many(void)
 
 			hasher_init(&hasher, OID_SHA1);
 			hasher_update(&hasher, "left behind", 11);
-			EXPECT_INT(hasher_init_object(&hasher, cases[i].algo, cases[i].type, strlen(data)), 0, "init");
+			EXPECT_INT(hasher_init_object(&hasher, cases[i].algo, cases[i].type,
+						      strlen(data)),
+				   0, "init");
 			for (; *data; data++)
 				hasher_update(&hasher, data, 1);
 			EXPECT_INT(hasher_final(&hasher, &oid), 0, "final");
-			EXPECT_STR(oid_to_hex(&oid, hex), cases[i].hex, "round %d, id %zu", round, i);
+			EXPECT_STR(oid_to_hex(&oid, hex), cases[i].hex, "round %d, id %zu", round,
+				   i);
 		}
 	}
 	hasher_release(&hasher);

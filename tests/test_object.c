@@ -3,8 +3,8 @@
 
 #include <errno.h>
 
-#include "git_support.h"
 #include "expect.h"
+#include "git_support.h"
 
 #define HEX1 "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 #define HEX256 "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321"
@@ -17,9 +17,12 @@ static void test_commits(void)
 		int rc;
 		int64_t time;
 	} cases[] = {
-		{ "tree " HEX1 "\nauthor A <a@b> 1 +0000\ncommitter C <c@d> 1700000001 +0100\n\nhi\n", OID_SHA1, 0, 1700000001 },
+		{ "tree " HEX1
+		  "\nauthor A <a@b> 1 +0000\ncommitter C <c@d> 1700000001 +0100\n\nhi\n",
+		  OID_SHA1, 0, 1700000001 },
 		{ "tree " HEX256 "\ncommitter C <c@d> 5 +0100\n\n", OID_SHA256, 0, 5 },
-		{ "tree " HEX1 "\nparent " HEX1 "\nparent " HEX1 "\ncommitter C <c> 7> 9 +0000\n", OID_SHA1, 0, 9 },
+		{ "tree " HEX1 "\nparent " HEX1 "\nparent " HEX1 "\ncommitter C <c> 7> 9 +0000\n",
+		  OID_SHA1, 0, 9 },
 		{ "tree " HEX1 "\n", OID_SHA1, 0, 0 },
 		{ "tree " HEX1 "\n\ncommitter C <c> 9 +0000\n", OID_SHA1, 0, 0 },
 		{ "tree " HEX1 "\ncommitter C c 9 +0000\n", OID_SHA1, 0, 0 },
@@ -39,12 +42,14 @@ static void test_commits(void)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct commit commit;
-		int rc = commit_parse(cases[i].algo, (const uint8_t *)cases[i].text, strlen(cases[i].text), &commit);
+		int rc = commit_parse(cases[i].algo, (const uint8_t *)cases[i].text,
+				      strlen(cases[i].text), &commit);
 
 		EXPECT_INT(rc, cases[i].rc, "commit %zu", i);
 		if (rc)
 			continue;
-		EXPECT_STR(oid_to_hex(&commit.tree, hex), cases[i].algo == OID_SHA1 ? HEX1 : HEX256, "its tree");
+		EXPECT_STR(oid_to_hex(&commit.tree, hex), cases[i].algo == OID_SHA1 ? HEX1 : HEX256,
+			   "its tree");
 		EXPECT_INT(commit.time, cases[i].time, "its time");
 	}
 }
@@ -70,7 +75,8 @@ static void test_tags(void)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct tag tag;
-		int rc = tag_parse(OID_SHA1, (const uint8_t *)cases[i].text, strlen(cases[i].text), &tag);
+		int rc = tag_parse(OID_SHA1, (const uint8_t *)cases[i].text, strlen(cases[i].text),
+				   &tag);
 
 		EXPECT_INT(rc, cases[i].rc, "tag %zu", i);
 		if (!rc)
@@ -92,7 +98,8 @@ static const char *tree_text(struct buf *out, enum oid_algo algo, const void *da
 	tree_cursor_init(&cursor, algo, data, len);
 	while ((rc = tree_next(&cursor, &entry)) > 0) {
 		buf_addf(out, "%o %s,", (unsigned)entry.mode, entry.name);
-		if (entry.name_len != strlen(entry.name) || memcmp(entry.oid.hash, H32, oid_algo_len(algo)) != 0)
+		if (entry.name_len != strlen(entry.name) ||
+		    memcmp(entry.oid.hash, H32, oid_algo_len(algo)) != 0)
 			buf_addf(out, "(wrong)");
 	}
 	if (rc)
@@ -111,9 +118,12 @@ static void test_trees(void)
 		{ OID_SHA1, T(""), "" },
 		{ OID_SHA1, T("100644 a\0" H20), "100644 a," },
 		{ OID_SHA256, T("100644 a\0" H32 "40000 d\0" H32), "100644 a,40000 d," },
-		{ OID_SHA1, T("100644 a b\0" H20 "100755 x\0" H20 "120000 l\0" H20 "160000 s\0" H20),
+		{ OID_SHA1,
+		  T("100644 a b\0" H20 "100755 x\0" H20 "120000 l\0" H20 "160000 s\0" H20),
 		  "100644 a b,100755 x,120000 l,160000 s," },
-		{ OID_SHA1, T("100664 a\0" H20 "100600 b\0" H20 "100777 c\0" H20 "040000 d\0" H20 "120777 l\0" H20),
+		{ OID_SHA1,
+		  T("100664 a\0" H20 "100600 b\0" H20 "100777 c\0" H20 "040000 d\0" H20
+		    "120777 l\0" H20),
 		  "100644 a,100644 b,100755 c,40000 d,120000 l," },
 		{ OID_SHA1, T("0 a\0" H20 "20000 b\0" H20), "160000 a,160000 b," },
 		{ OID_SHA1, T("100644 \0" H20), "100644 ," },
@@ -131,10 +141,12 @@ static void test_trees(void)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct buf out = BUF_INIT;
-		uint8_t *exact = malloc(cases[i].len ? cases[i].len : 1); /* no byte behind it, for the sanitizer */
+		uint8_t *exact = malloc(
+			cases[i].len ? cases[i].len : 1); /* no byte behind it, for the sanitizer */
 
 		memcpy(exact, cases[i].data, cases[i].len);
-		EXPECT_STR(tree_text(&out, cases[i].algo, exact, cases[i].len), cases[i].want, "tree %zu", i);
+		EXPECT_STR(tree_text(&out, cases[i].algo, exact, cases[i].len), cases[i].want,
+			   "tree %zu", i);
 		free(exact);
 		buf_release(&out);
 	}
@@ -224,11 +236,13 @@ static void test_names(void)
 /* The same table, asked of git: what it refuses to put into an index, we refuse to show. */
 static void test_names_as_git_has_them(void)
 {
-	git_sh(NULL, "git init -q names && git -C names config core.protectHFS true && git -C names config core.protectNTFS true");
+	git_sh(NULL, "git init -q names && git -C names config core.protectHFS true && git -C "
+		     "names config core.protectNTFS true");
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
 		git_write_file("name", names[i].name, strlen(names[i].name));
-		EXPECT_INT(git_sh(NULL, "git -C names update-index --add --cacheinfo 100644," HEX1 ",\"$(cat name)\"") != 0,
-		       names[i].refused, "git agrees on name %zu", i);
+		EXPECT_INT(git_sh(NULL, "git -C names update-index --add --cacheinfo 100644," HEX1
+					",\"$(cat name)\"") != 0,
+			   names[i].refused, "git agrees on name %zu", i);
 	}
 }
 

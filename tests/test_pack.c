@@ -1,21 +1,22 @@
 /*
- * Tests of git/pack: packs that git makes, with both kinds of deltas and both hashes, fed in all kinds of pieces; and packs
- * made by hand that are wrong in every way the format allows.
+ * Tests of git/pack: packs that git makes, with both kinds of deltas and both hashes, fed in all
+ * kinds of pieces; and packs made by hand that are wrong in every way the format allows.
  */
 #include "git/pack.h"
 
 #include <zlib.h>
 
+#include "expect.h"
 #include "git_support.h"
 #include "pack_support.h"
-#include "expect.h"
 
 /* ---- feeding ---- */
 
 enum pieces { WHOLE, BYTES, RANDOM_PIECES };
 
 /* Returns what the parser said at the end; *out_finished whether it saw the end. */
-static int feed(enum oid_algo algo, const struct buf *pack, enum pieces pieces, struct collector *c, bool *out_finished)
+static int feed(enum oid_algo algo, const struct buf *pack, enum pieces pieces, struct collector *c,
+		bool *out_finished)
 {
 	struct pack_parser *parser = pack_parser_new(algo, &collector_events, c);
 	uint32_t random = 12345;
@@ -23,7 +24,9 @@ static int feed(enum oid_algo algo, const struct buf *pack, enum pieces pieces, 
 
 	c->algo = algo;
 	for (size_t off = 0, len; off < pack->len && !rc; off += len) {
-		len = pieces == WHOLE ? pack->len : pieces == BYTES ? 1 : git_random(&random) % 70000;
+		len = pieces == WHOLE ? pack->len :
+		      pieces == BYTES ? 1 :
+					git_random(&random) % 70000;
 		if (pieces == RANDOM_PIECES && git_random(&random) % 2)
 			len %= 40;
 		if (len > pack->len - off)
@@ -71,18 +74,22 @@ static void describe(const struct collector *c, struct buf *out)
 	for (size_t i = 0; i < c->count; i++) {
 		const struct packed *p = &c->v[i];
 
-		if (asprintf(&lines[i], "%s %s %zu", oid_to_hex(&p->oid, hex), object_type_name(p->type), p->whole.len) < 0)
+		if (asprintf(&lines[i], "%s %s %zu", oid_to_hex(&p->oid, hex),
+			     object_type_name(p->type), p->whole.len) < 0)
 			git_fatal("out of memory");
 	}
 	add_sorted(out, lines, c->count);
 }
 
-static void check_pack_of_git(const char *repository, enum oid_algo algo, const char *options, enum pack_entry_kind delta)
+static void check_pack_of_git(const char *repository, enum oid_algo algo, const char *options,
+			      enum pack_entry_kind delta)
 {
 	static const char *const how[] = { "whole", "byte by byte", "in random pieces" };
 	struct buf pack = BUF_INIT, want = BUF_INIT;
 
-	git_sh(&pack, "cd %s && git rev-list --objects --all | git pack-objects -q --no-reuse-delta --window=20 --stdout %s",
+	git_sh(&pack,
+	       "cd %s && git rev-list --objects --all | git pack-objects -q --no-reuse-delta "
+	       "--window=20 --stdout %s",
 	       repository, options);
 	git_sh(&want, "cd %s && git cat-file --batch-check --batch-all-objects | sort", repository);
 	for (enum pieces pieces = WHOLE; pieces <= RANDOM_PIECES; pieces++) {
@@ -90,7 +97,8 @@ static void check_pack_of_git(const char *repository, enum oid_algo algo, const 
 		struct buf got = BUF_INIT;
 		bool finished;
 
-		EXPECT_INT(feed(algo, &pack, pieces, &c, &finished), 0, "%s %s: %s", repository, options, how[pieces]);
+		EXPECT_INT(feed(algo, &pack, pieces, &c, &finished), 0, "%s %s: %s", repository,
+			   options, how[pieces]);
 		EXPECT(finished && !c.broken, "finished, events in order");
 		EXPECT_INT(c.announced, c.count, "as many objects as announced");
 		EXPECT(c.largest_piece <= 65536, "pieces of at most 64 KiB");
@@ -129,7 +137,8 @@ static void test_sha256_pack_with_ref_deltas(void)
 
 static void add_header(struct buf *pack, unsigned version, unsigned count)
 {
-	uint8_t header[12] = { 'P', 'A', 'C', 'K', 0, 0, 0, (uint8_t)version, 0, 0, 0, (uint8_t)count };
+	uint8_t header[12] = { 'P', 'A', 'C', 'K',	     0, 0, 0, (uint8_t)version,
+			       0,   0,	 0,   (uint8_t)count };
 
 	buf_add(pack, header, sizeof(header));
 }
@@ -243,7 +252,8 @@ static void test_malformed_bases(void)
 		{ "\x0f", "base in the pack's header", 1 },
 		{ "\x7f", "base before the pack", 1 },
 		{ "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "base offset that overflows", 10 },
-		{ "\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "base offset near the end of numbers", 9 },
+		{ "\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "base offset near the end of numbers",
+		  9 },
 	};
 	struct buf pack = BUF_INIT;
 
@@ -303,7 +313,8 @@ static void test_ends(void)
 		struct buf part = { pack.data, len, len };
 		struct collector c = { 0 };
 
-		EXPECT(feed(OID_SHA1, &part, WHOLE, &c, &finished) == 0 && !finished, "cut at %zu: no error, not finished", len);
+		EXPECT(feed(OID_SHA1, &part, WHOLE, &c, &finished) == 0 && !finished,
+		       "cut at %zu: no error, not finished", len);
 		collector_release(&c);
 	}
 	for (size_t i = 0; i < pack.len * 8; i++) {
@@ -312,7 +323,8 @@ static void test_ends(void)
 
 		pack.data[i / 8] ^= (uint8_t)(1 << i % 8);
 		rc = feed(OID_SHA1, &pack, WHOLE, &c, &finished);
-		EXPECT(!finished && (rc == 0 || rc == -EPROTO || rc == -EBADMSG), "bit %zu flipped: never finished", i);
+		EXPECT(!finished && (rc == 0 || rc == -EPROTO || rc == -EBADMSG),
+		       "bit %zu flipped: never finished", i);
 		if (i / 8 >= pack.len - 20)
 			EXPECT_INT(rc, -EBADMSG, "a wrong trailer is told as such");
 		pack.data[i / 8] ^= (uint8_t)(1 << i % 8);
@@ -322,7 +334,8 @@ static void test_ends(void)
 	for (enum pieces pieces = WHOLE; pieces <= BYTES; pieces++) {
 		struct collector c = { 0 };
 
-		EXPECT_INT(feed(OID_SHA1, &pack, pieces, &c, &finished), -EPROTO, "a byte behind the end");
+		EXPECT_INT(feed(OID_SHA1, &pack, pieces, &c, &finished), -EPROTO,
+			   "a byte behind the end");
 		collector_release(&c);
 	}
 	buf_release(&pack);
@@ -339,7 +352,8 @@ static void test_events_stop_the_parser(void)
 		struct collector c = { .stop_at = event };
 		bool finished;
 
-		EXPECT_INT(feed(OID_SHA1, &pack, WHOLE, &c, &finished), event <= 4 ? -EXFULL : 0, "stopped at event %d", event);
+		EXPECT_INT(feed(OID_SHA1, &pack, WHOLE, &c, &finished), event <= 4 ? -EXFULL : 0,
+			   "stopped at event %d", event);
 		EXPECT_INT(c.events, event <= 4 ? event : 4, "no event behind it");
 		EXPECT(!c.broken, "the error stays");
 		collector_release(&c);

@@ -19,7 +19,8 @@ static int note(void *arg, enum pkt_kind kind, const uint8_t *data, size_t len)
 
 	buf_addf(&log->text, "%c", letters[kind]);
 	if (kind == PKT_DATA)
-		buf_addf(&log->text, "%zu:%.*s ", len, (int)(len < 20 ? len : 20), (const char *)data);
+		buf_addf(&log->text, "%zu:%.*s ", len, (int)(len < 20 ? len : 20),
+			 (const char *)data);
 	return ++log->count == log->stop_at ? 7 : 0;
 }
 
@@ -73,9 +74,11 @@ static void test_reading(void)
 			int boundary, rc = read_all(cases[i].bytes, len, piece, &log, &boundary);
 
 			EXPECT_INT(rc, cases[i].rc, "'%s' by %zu: result", cases[i].bytes, piece);
-			EXPECT_STR(buf_str(&log.text), cases[i].want, "'%s' by %zu: packets", cases[i].bytes, piece);
+			EXPECT_STR(buf_str(&log.text), cases[i].want, "'%s' by %zu: packets",
+				   cases[i].bytes, piece);
 			if (!rc)
-				EXPECT_INT(boundary, cases[i].boundary, "'%s' by %zu: boundary", cases[i].bytes, piece);
+				EXPECT_INT(boundary, cases[i].boundary, "'%s' by %zu: boundary",
+					   cases[i].bytes, piece);
 			buf_release(&log.text);
 		}
 	}
@@ -89,9 +92,12 @@ static void test_stopping_tells_what_was_used(void)
 	size_t used = 0;
 
 	pkt_reader_init(&reader);
-	EXPECT_INT(pkt_reader_feed(&reader, (const uint8_t *)bytes, 15, &used, note, &log), 7, "the callback's value comes out");
+	EXPECT_INT(pkt_reader_feed(&reader, (const uint8_t *)bytes, 15, &used, note, &log), 7,
+		   "the callback's value comes out");
 	EXPECT_INT(used, 10, "the second packet was used");
-	EXPECT_INT(pkt_reader_feed(&reader, (const uint8_t *)bytes + used, 15 - used, NULL, note, &log), 0, "the rest goes on");
+	EXPECT_INT(pkt_reader_feed(&reader, (const uint8_t *)bytes + used, 15 - used, NULL, note,
+				   &log),
+		   0, "the rest goes on");
 	EXPECT_STR(buf_str(&log.text), "D1:a D1:b D1:c ", "nothing lost, nothing twice");
 	pkt_reader_release(&reader);
 	buf_release(&log.text);
@@ -111,7 +117,8 @@ static void test_writing(void)
 
 	buf_clear(&out);
 	EXPECT_INT(pkt_add(&out, big, PKT_MAX_DATA + 1), -E2BIG, "one byte too many");
-	EXPECT_INT(pkt_addf(&out, "%*d", PKT_MAX_DATA + 1, 1), -E2BIG, "one formatted byte too many");
+	EXPECT_INT(pkt_addf(&out, "%*d", PKT_MAX_DATA + 1, 1), -E2BIG,
+		   "one formatted byte too many");
 	EXPECT_INT(out.len, 0, "a failed add changes nothing");
 	EXPECT_INT(pkt_add(&out, big, PKT_MAX_DATA), 0, "the largest packet");
 	EXPECT(out.len == PKT_MAX_LEN && memcmp(out.data, "fff0", 4) == 0, "its length");
@@ -119,7 +126,8 @@ static void test_writing(void)
 		struct log log = { BUF_INIT, 0, 0 };
 		int boundary;
 
-		EXPECT_INT(read_all(out.data, out.len, piece, &log, &boundary), 0, "the largest packet by %zu", piece);
+		EXPECT_INT(read_all(out.data, out.len, piece, &log, &boundary), 0,
+			   "the largest packet by %zu", piece);
 		EXPECT(log.count == 1 && boundary, "is one packet");
 		buf_release(&log.text);
 	}

@@ -1,12 +1,13 @@
 /*
- * Tests of git/protocol: requests byte for byte, answers in every form known from servers, and both against the real
- * git-upload-pack, in versions 0, 1 and 2, SHA-1 and SHA-256, fed whole and in random pieces.
+ * Tests of git/protocol: requests byte for byte, answers in every form known from servers, and both
+ * against the real git-upload-pack, in versions 0, 1 and 2, SHA-1 and SHA-256, fed whole and in
+ * random pieces.
  */
 #include "git/protocol.h"
 
+#include "expect.h"
 #include "git_support.h"
 #include "pack_support.h"
-#include "expect.h"
 
 #define A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
@@ -31,8 +32,9 @@ static const char *hex_of(const struct oid *oid)
 }
 
 /*
- * Answers are written as text: each line is a packet with its newline, "~" in front leaves the newline out, and "F" and "D" alone
- * are flush and delim. "^1" at the front of a line stands for a byte 1, "|" for a NUL.
+ * Answers are written as text: each line is a packet with its newline, "~" in front leaves the
+ * newline out, and "F" and "D" alone are flush and delim. "^1" at the front of a line stands for a
+ * byte 1, "|" for a NUL.
  */
 static void add_line(struct buf *out, const char *line, size_t len)
 {
@@ -97,9 +99,11 @@ static void is_request(struct buf *request, const char *want, const char *name)
 
 /* ---- feeding in pieces ---- */
 
-typedef int (*feed_fn)(void *parser, const uint8_t *data, size_t len, size_t *out_used, struct xcp_error *err);
+typedef int (*feed_fn)(void *parser, const uint8_t *data, size_t len, size_t *out_used,
+		       struct xcp_error *err);
 
-static int feed_advert(void *p, const uint8_t *data, size_t len, size_t *used, struct xcp_error *err)
+static int feed_advert(void *p, const uint8_t *data, size_t len, size_t *used,
+		       struct xcp_error *err)
 {
 	return advert_parser_feed(p, data, len, used, err);
 }
@@ -119,9 +123,12 @@ static int feed_sizes(void *p, const uint8_t *data, size_t len, size_t *used, st
 	return sizes_parser_feed(p, data, len, used, err);
 }
 
-/* `seed` 0: whole; else pieces of random length. Returns the parser's value; *out_used how many bytes it took in all. */
-static int feed_all(feed_fn fn, void *parser, const uint8_t *data, size_t len, uint32_t seed, size_t *out_used,
-		    struct xcp_error *err)
+/*
+ * `seed` 0: whole; else pieces of random length. Returns the parser's value; *out_used how many
+ * bytes it took in all.
+ */
+static int feed_all(feed_fn fn, void *parser, const uint8_t *data, size_t len, uint32_t seed,
+		    size_t *out_used, struct xcp_error *err)
 {
 	size_t off = 0, used, piece;
 	int rc = 0;
@@ -147,8 +154,8 @@ static void describe_refs(const struct ref_list *list, struct buf *out)
 	for (size_t i = 0; i < list->count; i++) {
 		const struct ref *ref = &list->v[i];
 
-		buf_addf(out, "%.4s %s %.4s %s\n", hex_of(&ref->oid), ref->name, hex_of(&ref->peeled),
-			 ref->symref ? ref->symref : "-");
+		buf_addf(out, "%.4s %s %.4s %s\n", hex_of(&ref->oid), ref->name,
+			 hex_of(&ref->peeled), ref->symref ? ref->symref : "-");
 	}
 }
 
@@ -161,9 +168,13 @@ static void test_ls_refs_answers(void)
 		const char *want;
 	} cases[] = {
 		{ "F", 0, true, "" },
-		{ A " HEAD symref-target:refs/heads/main\n" A " refs/heads/main\n" B " refs/tags/v1 peeled:" A "\nF", 0, true,
-		  "aaaa HEAD - refs/heads/main\naaaa refs/heads/main - -\nbbbb refs/tags/v1 aaaa -\n" },
-		{ "unborn HEAD symref-target:refs/heads/main\nF", 0, true, "- HEAD - refs/heads/main\n" },
+		{ A " HEAD symref-target:refs/heads/main\n" A " refs/heads/main\n" B
+		    " refs/tags/v1 peeled:" A "\nF",
+		  0, true,
+		  "aaaa HEAD - refs/heads/main\naaaa refs/heads/main - -\nbbbb refs/tags/v1 aaaa "
+		  "-\n" },
+		{ "unborn HEAD symref-target:refs/heads/main\nF", 0, true,
+		  "- HEAD - refs/heads/main\n" },
 		{ "~" A " HEAD\nF", 0, true, "aaaa HEAD - -\n" },
 		{ A " HEAD new-attribute:x\nF", 0, true, "aaaa HEAD - -\n" },
 		{ A256 " HEAD\nF", 0, true, "aaaa HEAD - -\n" },
@@ -187,10 +198,12 @@ static void test_ls_refs_answers(void)
 			struct refs_parser parser;
 
 			refs_parser_init(&parser);
-			EXPECT_INT(feed_all(feed_refs, &parser, answer.data, answer.len, seed, NULL, &err), cases[i].rc,
-			       "refs %zu", i);
+			EXPECT_INT(feed_all(feed_refs, &parser, answer.data, answer.len, seed, NULL,
+					    &err),
+				   cases[i].rc, "refs %zu", i);
 			EXPECT_INT(err.code, cases[i].rc, "the error has the code");
-			EXPECT(!cases[i].rc == (err.message[0] == '\0'), "and words: %s", err.message);
+			EXPECT(!cases[i].rc == (err.message[0] == '\0'), "and words: %s",
+			       err.message);
 			describe_refs(&parser.refs, &got);
 			EXPECT_STR(buf_str(&got), cases[i].want, "its refs");
 			EXPECT_INT(parser.finished, cases[i].finished, "finished or not");
@@ -222,8 +235,14 @@ static void test_the_list_has_a_limit(void)
 
 static void test_choosing_a_ref(void)
 {
-	static const char *const names[] = { "HEAD", "refs/heads/a", "refs/heads/tag", "refs/heads/v1", "refs/tags/v1",
-					     "refs/remotes/origin/HEAD", "refs/remotes/origin/x", "refs/x",
+	static const char *const names[] = { "HEAD",
+					     "refs/heads/a",
+					     "refs/heads/tag",
+					     "refs/heads/v1",
+					     "refs/tags/v1",
+					     "refs/remotes/origin/HEAD",
+					     "refs/remotes/origin/x",
+					     "refs/x",
 					     "refs/heads/refs/heads/a" };
 	static const struct {
 		const char *name, *want;
@@ -257,7 +276,9 @@ static void test_choosing_a_ref(void)
 
 /* ---- advertisements ---- */
 
-#define V0_CAPS "multi_ack thin-pack side-band side-band-64k ofs-delta shallow no-progress include-tag symref=HEAD:refs/heads/main agent=git/2"
+#define V0_CAPS                                                                                    \
+	"multi_ack thin-pack side-band side-band-64k ofs-delta shallow no-progress include-tag "   \
+	"symref=HEAD:refs/heads/main agent=git/2"
 
 static void test_advertisements(void)
 {
@@ -266,22 +287,30 @@ static void test_advertisements(void)
 		int rc;
 		const char *caps, *refs;
 	} cases[] = {
-		{ "version 2\nagent=git/2.39\nls-refs=unborn\nfetch=shallow wait-for-done filter\nserver-option\nobject-format=sha1\nobject-info\nF",
-		  0, "v2 sha1 shallow filter unborn object-info agent object-format want-any ofs-delta thin-pack side-band-64k no-progress",
+		{ "version 2\nagent=git/2.39\nls-refs=unborn\nfetch=shallow wait-for-done "
+		  "filter\nserver-option\nobject-format=sha1\nobject-info\nF",
+		  0,
+		  "v2 sha1 shallow filter unborn object-info agent object-format want-any "
+		  "ofs-delta thin-pack side-band-64k no-progress",
 		  "" },
-		{ "# service=git-upload-pack\nF\nversion 2\nls-refs\nfetch\nobject-format=sha256\nF", 0,
-		  "v2 sha256 object-format want-any ofs-delta thin-pack side-band-64k no-progress", "" },
-		{ "# service=git-upload-pack\nF\n" A " HEAD|" V0_CAPS "\n" A " refs/heads/main\n" B " refs/tags/v1\n" A
-		  " refs/tags/v1^{}\nF",
+		{ "# service=git-upload-pack\nF\nversion "
+		  "2\nls-refs\nfetch\nobject-format=sha256\nF",
+		  0,
+		  "v2 sha256 object-format want-any ofs-delta thin-pack side-band-64k no-progress",
+		  "" },
+		{ "# service=git-upload-pack\nF\n" A " HEAD|" V0_CAPS "\n" A " refs/heads/main\n" B
+		  " refs/tags/v1\n" A " refs/tags/v1^{}\nF",
 		  0, "v0 sha1 shallow agent ofs-delta thin-pack side-band-64k no-progress",
-		  "aaaa HEAD - refs/heads/main\naaaa refs/heads/main - -\nbbbb refs/tags/v1 aaaa -\n" },
-		{ A " HEAD| filter allow-tip-sha1-in-want allow-reachable-sha1-in-want\nF", 0, "v0 sha1 filter want-any",
-		  "aaaa HEAD - -\n" },
+		  "aaaa HEAD - refs/heads/main\naaaa refs/heads/main - -\nbbbb refs/tags/v1 aaaa "
+		  "-\n" },
+		{ A " HEAD| filter allow-tip-sha1-in-want allow-reachable-sha1-in-want\nF", 0,
+		  "v0 sha1 filter want-any", "aaaa HEAD - -\n" },
 		{ A " HEAD|allow-tip-sha1-in-want\nF", 0, "v0 sha1", "aaaa HEAD - -\n" },
-		{ "version 1\n" A " HEAD|ofs-delta\n" B " refs/heads/x\nshallow " A "\nF", 0, "v0 sha1 ofs-delta",
-		  "aaaa HEAD - -\nbbbb refs/heads/x - -\n" },
+		{ "version 1\n" A " HEAD|ofs-delta\n" B " refs/heads/x\nshallow " A "\nF", 0,
+		  "v0 sha1 ofs-delta", "aaaa HEAD - -\nbbbb refs/heads/x - -\n" },
 		{ ZERO " capabilities^{}|ofs-delta\nF", 0, "v0 sha1 ofs-delta", "" },
-		{ A256 " HEAD|object-format=sha256\nF", 0, "v0 sha256 object-format", "aaaa HEAD - -\n" },
+		{ A256 " HEAD|object-format=sha256\nF", 0, "v0 sha256 object-format",
+		  "aaaa HEAD - -\n" },
 		{ A " HEAD\nF", 0, "v0 sha1", "aaaa HEAD - -\n" },
 		{ A " HEAD|\n" B " .have\nF", 0, "v0 sha1", "aaaa HEAD - -\n" },
 		{ "F", 0, "v0 sha1", "" },
@@ -302,18 +331,22 @@ static void test_advertisements(void)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		for (uint32_t seed = 0; seed < 3; seed++) {
-			struct buf answer = packets(cases[i].answer), caps = BUF_INIT, refs = BUF_INIT;
+			struct buf answer = packets(cases[i].answer), caps = BUF_INIT,
+				   refs = BUF_INIT;
 			struct xcp_error err = { 0 };
 			struct advert_parser parser;
 			size_t used;
 
 			buf_add(&answer, "rest", 4);
 			advert_parser_init(&parser);
-			EXPECT_INT(feed_all(feed_advert, &parser, answer.data, answer.len, seed, &used, &err), cases[i].rc,
-			       "advertisement %zu", i);
-			EXPECT_INT(err.code, cases[i].rc, "the error has the code: %s", err.message);
+			EXPECT_INT(feed_all(feed_advert, &parser, answer.data, answer.len, seed,
+					    &used, &err),
+				   cases[i].rc, "advertisement %zu", i);
+			EXPECT_INT(err.code, cases[i].rc, "the error has the code: %s",
+				   err.message);
 			if (!cases[i].rc) {
-				EXPECT(parser.finished && used == answer.len - 4, "finished in front of the rest");
+				EXPECT(parser.finished && used == answer.len - 4,
+				       "finished in front of the rest");
 				server_caps_format(&parser.caps, &caps);
 				describe_refs(&parser.refs, &refs);
 				EXPECT_STR(buf_str(&caps), cases[i].caps, "its capabilities");
@@ -337,8 +370,10 @@ static void test_other_servers(void)
 		int rc;
 
 		advert_parser_init(&parser);
-		rc = advert_parser_feed(&parser, (const uint8_t *)texts[i], strlen(texts[i]), NULL, &err);
-		EXPECT(!parser.finished && (rc == 0 || rc == -EPROTO), "no git server %zu: %s", i, err.message);
+		rc = advert_parser_feed(&parser, (const uint8_t *)texts[i], strlen(texts[i]), NULL,
+					&err);
+		EXPECT(!parser.finished && (rc == 0 || rc == -EPROTO), "no git server %zu: %s", i,
+		       err.message);
 		advert_parser_release(&parser);
 	}
 }
@@ -387,10 +422,12 @@ static void test_ls_refs_requests(void)
 	caps.algo = OID_SHA256;
 	EXPECT_INT(protocol_ls_refs_request(&out, &caps, prefixes, 2), 0, "with everything");
 	is_request(&out,
-		   "command=ls-refs\nagent=" PROTOCOL_AGENT "\nobject-format=sha256\nD\npeel\nsymrefs\nunborn\n"
+		   "command=ls-refs\nagent=" PROTOCOL_AGENT
+		   "\nobject-format=sha256\nD\npeel\nsymrefs\nunborn\n"
 		   "ref-prefix HEAD\nref-prefix refs/tags/v1\nF\n",
 		   "with everything");
-	EXPECT_INT(protocol_ls_refs_request(&out, &old, NULL, 0), -EOPNOTSUPP, "there is none in v0");
+	EXPECT_INT(protocol_ls_refs_request(&out, &old, NULL, 0), -EOPNOTSUPP,
+		   "there is none in v0");
 }
 
 static void test_fetch_requests(void)
@@ -402,13 +439,17 @@ static void test_fetch_requests(void)
 
 	server_caps_init_v2(&caps, OID_SHA1);
 	EXPECT_INT(protocol_fetch_request(&out, &caps, &spec), 0, "wants alone");
-	is_request(&out, "command=fetch\nD\nofs-delta\nno-progress\nwant " A "\nwant " B "\ndone\nF\n", "wants alone");
+	is_request(&out,
+		   "command=fetch\nD\nofs-delta\nno-progress\nwant " A "\nwant " B "\ndone\nF\n",
+		   "wants alone");
 
 	spec.deepen = 1;
-	EXPECT_INT(protocol_fetch_request(&out, &caps, &spec), -EOPNOTSUPP, "no depth where there is none");
+	EXPECT_INT(protocol_fetch_request(&out, &caps, &spec), -EOPNOTSUPP,
+		   "no depth where there is none");
 	caps.fetch_shallow = true;
 	spec.filter = "blob:none";
-	EXPECT_INT(protocol_fetch_request(&out, &caps, &spec), -EOPNOTSUPP, "no filter where there is none");
+	EXPECT_INT(protocol_fetch_request(&out, &caps, &spec), -EOPNOTSUPP,
+		   "no filter where there is none");
 	EXPECT_INT(out.len, 0, "nothing was written");
 
 	caps.fetch_filter = caps.agent = caps.object_format = true;
@@ -417,15 +458,17 @@ static void test_fetch_requests(void)
 	spec.thin = true;
 	EXPECT_INT(protocol_fetch_request(&out, &caps, &spec), 0, "everything");
 	is_request(&out,
-		   "command=fetch\nagent=" PROTOCOL_AGENT "\nobject-format=sha1\nD\nthin-pack\nofs-delta\nno-progress\nshallow " C
+		   "command=fetch\nagent=" PROTOCOL_AGENT
+		   "\nobject-format=sha1\nD\nthin-pack\nofs-delta\nno-progress\nshallow " C
 		   "\ndeepen 1\nfilter blob:none\nwant " A "\nwant " B "\nhave " C "\ndone\nF\n",
 		   "everything");
 
 	caps.version = 0;
 	EXPECT_INT(protocol_fetch_request(&out, &caps, &spec), 0, "everything in v0");
 	is_request(&out,
-		   "want " A " side-band-64k ofs-delta no-progress thin-pack filter object-format=sha1 agent=" PROTOCOL_AGENT
-		   "\nwant " B "\nshallow " C "\ndeepen 1\nfilter blob:none\nF\nhave " C "\ndone\n",
+		   "want " A " side-band-64k ofs-delta no-progress thin-pack filter "
+		   "object-format=sha1 agent=" PROTOCOL_AGENT "\nwant " B "\nshallow " C
+		   "\ndeepen 1\nfilter blob:none\nF\nhave " C "\ndone\n",
 		   "everything in v0");
 
 	caps = (struct server_caps){ .version = 0, .algo = OID_SHA1 };
@@ -438,7 +481,8 @@ static void test_fetch_requests(void)
 	spec.wants = &large;
 	EXPECT_INT(protocol_fetch_request(&out, &caps, &spec), -EINVAL, "id of another algorithm");
 	server_caps_init_v2(&caps, OID_SHA1);
-	EXPECT_INT(protocol_fetch_request(&out, &caps, &spec), -EINVAL, "id of another algorithm in v2");
+	EXPECT_INT(protocol_fetch_request(&out, &caps, &spec), -EINVAL,
+		   "id of another algorithm in v2");
 	EXPECT_INT(out.len, 1, "what was there stays, nothing is added");
 	buf_release(&out);
 }
@@ -473,10 +517,13 @@ static void test_fetch_answers(void)
 		bool finished;
 		const char *pack, *unknown;
 	} cases[] = {
-		{ "packfile\n~^1PACK\n~^1\n^2progress\n~^1more\nF", 2, true, 0, true, "PACKmore", NULL },
-		{ "shallow-info\nshallow " A "\nD\npackfile\n~^1PACK\nF", 2, true, 0, true, "PACK", NULL },
-		{ "acknowledgments\nACK " A "\nready\nD\nwanted-refs\n" A " refs/x\nD\npackfile-uris\nx y\nD\npackfile\n~^1P\nF", 2,
-		  true, 0, true, "P", NULL },
+		{ "packfile\n~^1PACK\n~^1\n^2progress\n~^1more\nF", 2, true, 0, true, "PACKmore",
+		  NULL },
+		{ "shallow-info\nshallow " A "\nD\npackfile\n~^1PACK\nF", 2, true, 0, true, "PACK",
+		  NULL },
+		{ "acknowledgments\nACK " A "\nready\nD\nwanted-refs\n" A
+		  " refs/x\nD\npackfile-uris\nx y\nD\npackfile\n~^1P\nF",
+		  2, true, 0, true, "P", NULL },
 		{ "some-later-section\nx\nD\npackfile\n~^1P\nF", 2, true, 0, true, "P", NULL },
 		{ "acknowledgments\nNAK\nF", 2, true, 0, true, "", NULL },
 		{ "packfile\n~^1PA", 2, true, 0, false, "PA", NULL },
@@ -488,14 +535,16 @@ static void test_fetch_answers(void)
 		{ "ERR not our ref \n", 2, true, -EREMOTEIO, false, "", NULL },
 		{ "ERR \n", 2, true, -EREMOTEIO, false, "", NULL },
 		{ "packfile\n~^1PA\nERR late\n", 2, true, -EREMOTEIO, false, "PA", NULL },
-		{ "packfile\n~^1PA\n~^3upload-pack: not our ref " C, 2, true, -EREMOTEIO, false, "PA", C },
+		{ "packfile\n~^1PA\n~^3upload-pack: not our ref " C, 2, true, -EREMOTEIO, false,
+		  "PA", C },
 		{ "packfile\n~^3", 2, true, -EREMOTEIO, false, "", NULL },
 		{ "packfile\n~^0x", 2, true, -EPROTO, false, "", NULL },
 		{ "packfile\n~", 2, true, -EPROTO, false, "", NULL },
 		{ "packfile\n~^1x\nD", 2, true, -EPROTO, false, "x", NULL },
 		{ "D", 2, true, -EPROTO, false, "", NULL },
 		{ "NAK\n~^1PACK\n^2progress\n~^1\n~^1x\nF", 0, true, 0, true, "PACKx", NULL },
-		{ "shallow " A "\nunshallow " B "\nF\nNAK\n~^1PACK\nF", 0, true, 0, true, "PACK", NULL },
+		{ "shallow " A "\nunshallow " B "\nF\nNAK\n~^1PACK\nF", 0, true, 0, true, "PACK",
+		  NULL },
 		{ "ACK " A "\n~^1PACK\nF", 0, true, 0, true, "PACK", NULL },
 		{ "ACK " A " common\nACK " A "\n~^1PACK\nF", 0, true, 0, true, "PACK", NULL },
 		{ "NAK\n~^3upload-pack: not our ref " A "\n", 0, true, -EREMOTEIO, false, "", A },
@@ -508,20 +557,24 @@ static void test_fetch_answers(void)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		for (uint32_t seed = 0; seed < 4; seed++) {
-			struct server_caps caps = { .version = cases[i].version, .algo = OID_SHA1,
+			struct server_caps caps = { .version = cases[i].version,
+						    .algo = OID_SHA1,
 						    .side_band_64k = cases[i].sideband };
 			struct buf answer = packets(cases[i].answer), pack = BUF_INIT;
 			struct xcp_error err = { 0 };
 			struct fetch_parser parser;
 
 			fetch_parser_init(&parser, &caps, pack_add, &pack);
-			EXPECT_INT(feed_all(feed_fetch, &parser, answer.data, answer.len, seed, NULL, &err), cases[i].rc,
-			       "answer %zu", i);
-			EXPECT_INT(err.code, cases[i].rc, "the error has the code: %s", err.message);
+			EXPECT_INT(feed_all(feed_fetch, &parser, answer.data, answer.len, seed,
+					    NULL, &err),
+				   cases[i].rc, "answer %zu", i);
+			EXPECT_INT(err.code, cases[i].rc, "the error has the code: %s",
+				   err.message);
 			EXPECT_INT(parser.finished, cases[i].finished, "finished or not");
 			EXPECT_STR(buf_str(&pack), cases[i].pack, "its pack");
 			EXPECT_INT(parser.saw_pack, pack.len > 0, "seen or not");
-			EXPECT_STR(hex_of(&parser.unknown), cases[i].unknown ? cases[i].unknown : "-", "the unknown id");
+			EXPECT_STR(hex_of(&parser.unknown),
+				   cases[i].unknown ? cases[i].unknown : "-", "the unknown id");
 			fetch_parser_release(&parser);
 			buf_release(&pack);
 			buf_release(&answer);
@@ -541,7 +594,9 @@ static void test_a_pack_without_sideband(void)
 
 		buf_add(&answer, raw, strlen(raw));
 		fetch_parser_init(&parser, &caps, pack_add, &pack);
-		EXPECT_INT(feed_all(feed_fetch, &parser, answer.data, answer.len, seed, &used, NULL), 0, "raw");
+		EXPECT_INT(
+			feed_all(feed_fetch, &parser, answer.data, answer.len, seed, &used, NULL),
+			0, "raw");
 		EXPECT_INT(used, answer.len, "all was taken");
 		EXPECT_STR(buf_str(&pack), raw, "all behind NAK is the pack");
 		fetch_parser_release(&parser);
@@ -565,7 +620,8 @@ static void test_the_receiver_stops_an_answer(void)
 
 	server_caps_init_v2(&caps, OID_SHA1);
 	fetch_parser_init(&parser, &caps, fail_pack, NULL);
-	EXPECT_INT(fetch_parser_feed(&parser, answer.data, answer.len, NULL, &err), -ENOSPC, "its error comes out");
+	EXPECT_INT(fetch_parser_feed(&parser, answer.data, answer.len, NULL, &err), -ENOSPC,
+		   "its error comes out");
 	EXPECT_INT(err.code, 5, "its words are left alone");
 	fetch_parser_release(&parser);
 	buf_release(&answer);
@@ -579,7 +635,8 @@ static void test_words_of_a_server_are_harmless(void)
 
 	refs_parser_init(&parser);
 	refs_parser_feed(&parser, answer.data, answer.len, NULL, &err);
-	EXPECT_STR(err.message, "cannot read refs: server says: a?[31m? b", "printable ASCII on one line");
+	EXPECT_STR(err.message, "cannot read refs: server says: a?[31m? b",
+		   "printable ASCII on one line");
 	refs_parser_release(&parser);
 	buf_release(&answer);
 }
@@ -599,7 +656,8 @@ static void test_sizes_answers(void)
 		bool finished;
 		const char *want;
 	} cases[] = {
-		{ "size\n" A " 5\n" B " 4611686018427387904\nF", 0, true, "aa=5 bb=4611686018427387904 " },
+		{ "size\n" A " 5\n" B " 4611686018427387904\nF", 0, true,
+		  "aa=5 bb=4611686018427387904 " },
 		{ "size\n" A " \n" B "\n" C " 0\nF", 0, true, "aa=-1 bb=-1 cc=0 " },
 		{ "~size\n~" A " 7\nF", 0, true, "aa=7 " },
 		{ "size\nF", 0, true, "" },
@@ -621,9 +679,11 @@ static void test_sizes_answers(void)
 			struct sizes_parser parser;
 
 			sizes_parser_init(&parser, add_size, &got);
-			EXPECT_INT(feed_all(feed_sizes, &parser, answer.data, answer.len, seed, NULL, &err), cases[i].rc,
-			       "sizes %zu", i);
-			EXPECT_INT(err.code, cases[i].rc, "the error has the code: %s", err.message);
+			EXPECT_INT(feed_all(feed_sizes, &parser, answer.data, answer.len, seed,
+					    NULL, &err),
+				   cases[i].rc, "sizes %zu", i);
+			EXPECT_INT(err.code, cases[i].rc, "the error has the code: %s",
+				   err.message);
 			EXPECT_STR(buf_str(&got), cases[i].want, "its sizes");
 			EXPECT_INT(parser.finished, cases[i].finished, "finished or not");
 			sizes_parser_release(&parser);
@@ -635,7 +695,8 @@ static void test_sizes_answers(void)
 
 /* ---- the real upload-pack ---- */
 
-static struct server_caps advert_of_git(const char *repository, unsigned version, bool http, struct ref_list *out_refs)
+static struct server_caps advert_of_git(const char *repository, unsigned version, bool http,
+					struct ref_list *out_refs)
 {
 	struct buf answer = BUF_INIT;
 	struct xcp_error err = { 0 };
@@ -644,10 +705,12 @@ static struct server_caps advert_of_git(const char *repository, unsigned version
 
 	if (http && version < 2)
 		answer = packets("# service=git-upload-pack\nF");
-	git_sh(&answer, "GIT_PROTOCOL=version=%u git upload-pack --stateless-rpc --advertise-refs %s", version, repository);
+	git_sh(&answer,
+	       "GIT_PROTOCOL=version=%u git upload-pack --stateless-rpc --advertise-refs %s",
+	       version, repository);
 	advert_parser_init(&parser);
-	EXPECT_INT(feed_all(feed_advert, &parser, answer.data, answer.len, 5, NULL, &err), 0, "%s v%u: advertisement %s",
-	       repository, version, err.message);
+	EXPECT_INT(feed_all(feed_advert, &parser, answer.data, answer.len, 5, NULL, &err), 0,
+		   "%s v%u: advertisement %s", repository, version, err.message);
 	EXPECT(parser.finished, "finished");
 	EXPECT_INT(parser.caps.version, version == 2 ? 2 : 0, "its version");
 	caps = parser.caps;
@@ -664,7 +727,8 @@ static struct buf post(const char *repository, unsigned version, struct buf *req
 	struct buf answer = BUF_INIT;
 
 	git_write_file("request", request->data, request->len);
-	git_sh(&answer, "GIT_PROTOCOL=version=%u git upload-pack --stateless-rpc %s <request", version, repository);
+	git_sh(&answer, "GIT_PROTOCOL=version=%u git upload-pack --stateless-rpc %s <request",
+	       version, repository);
 	buf_release(request);
 	return answer;
 }
@@ -680,7 +744,8 @@ static struct ref_list refs_of_git(const char *repository, const struct server_c
 	EXPECT_INT(protocol_ls_refs_request(&request, caps, prefixes, 2), 0, "ls-refs request");
 	answer = post(repository, 2, &request);
 	refs_parser_init(&parser);
-	EXPECT_INT(feed_all(feed_refs, &parser, answer.data, answer.len, 3, NULL, &err), 0, "ls-refs answer %s", err.message);
+	EXPECT_INT(feed_all(feed_refs, &parser, answer.data, answer.len, 3, NULL, &err), 0,
+		   "ls-refs answer %s", err.message);
 	EXPECT(parser.finished, "finished");
 	refs = parser.refs;
 	parser.refs = (struct ref_list){ 0 };
@@ -693,7 +758,9 @@ static void check_refs(const char *repository, const struct ref_list *refs)
 {
 	static const struct {
 		const char *name, *rev;
-	} cases[] = { { "HEAD", "HEAD" }, { "topic", "topic" }, { "v1", "v1" }, { "light", "light" } };
+	} cases[] = {
+		{ "HEAD", "HEAD" }, { "topic", "topic" }, { "v1", "v1" }, { "light", "light" }
+	};
 	const struct ref *head = ref_select(refs, "HEAD"), *tag = ref_select(refs, "v1");
 	char line[200];
 
@@ -724,8 +791,8 @@ static int pack_feed(void *arg, const uint8_t *data, size_t len)
 }
 
 /* Reads one answer with its pack; `c` then holds the objects. */
-static int read_fetch(const struct server_caps *caps, const uint8_t *data, size_t len, uint32_t seed, struct collector *c,
-		      size_t *out_used, struct oid *out_unknown)
+static int read_fetch(const struct server_caps *caps, const uint8_t *data, size_t len,
+		      uint32_t seed, struct collector *c, size_t *out_used, struct oid *out_unknown)
 {
 	struct answer_pack pack = { pack_parser_new(caps->algo, &collector_events, c) };
 	struct xcp_error err = { 0 };
@@ -736,7 +803,8 @@ static int read_fetch(const struct server_caps *caps, const uint8_t *data, size_
 	fetch_parser_init(&parser, caps, pack_feed, &pack);
 	rc = feed_all(feed_fetch, &parser, data, len, seed, out_used, &err);
 	if (!rc)
-		EXPECT(parser.finished && pack_parser_finished(pack.parser), "answer and pack are whole");
+		EXPECT(parser.finished && pack_parser_finished(pack.parser),
+		       "answer and pack are whole");
 	else
 		printf("# %s\n", err.message);
 	if (out_unknown)
@@ -751,12 +819,14 @@ static void check_fetch(const char *repository, unsigned version, const struct s
 {
 	struct buf request = BUF_INIT, answer;
 
-	EXPECT_INT(protocol_fetch_request(&request, caps, spec), 0, "%s v%u: %s: request", repository, version, name);
+	EXPECT_INT(protocol_fetch_request(&request, caps, spec), 0, "%s v%u: %s: request",
+		   repository, version, name);
 	answer = post(repository, version, &request);
 	for (uint32_t seed = 0; seed < 2; seed++) {
 		struct collector c = { 0 };
 
-		EXPECT_INT(read_fetch(caps, answer.data, answer.len, seed, &c, NULL, NULL), 0, "answer");
+		EXPECT_INT(read_fetch(caps, answer.data, answer.len, seed, &c, NULL, NULL), 0,
+			   "answer");
 		EXPECT_INT(collector_resolve(&c), 0, "all deltas resolve");
 		EXPECT_INT(c.count, want_objects, "so many objects");
 		for (size_t i = 0; i < spec->want_count; i++)
@@ -796,7 +866,8 @@ static void check_unknown(const char *repository, unsigned version, const struct
 	wants[1].hash[3] ^= 1;
 	EXPECT_INT(protocol_fetch_request(&request, caps, &spec), 0, "request with an unknown id");
 	answer = post(repository, version, &request);
-	EXPECT_INT(read_fetch(caps, answer.data, answer.len, 0, &c, NULL, &unknown), -EREMOTEIO, "is refused");
+	EXPECT_INT(read_fetch(caps, answer.data, answer.len, 0, &c, NULL, &unknown), -EREMOTEIO,
+		   "is refused");
 	EXPECT(oid_equal(&unknown, &wants[1]), "and the id is named");
 	collector_release(&c);
 	buf_release(&answer);
@@ -804,7 +875,8 @@ static void check_unknown(const char *repository, unsigned version, const struct
 
 static void check_sizes(const char *repository, const struct server_caps *caps)
 {
-	struct oid oids[3] = { rev(repository, "HEAD:dir/deep/file"), rev(repository, "HEAD:empty"), rev(repository, "HEAD") };
+	struct oid oids[3] = { rev(repository, "HEAD:dir/deep/file"), rev(repository, "HEAD:empty"),
+			       rev(repository, "HEAD") };
 	struct buf request = BUF_INIT, answer, got = BUF_INIT, want = BUF_INIT;
 	struct xcp_error err = { 0 };
 	struct sizes_parser parser;
@@ -813,9 +885,11 @@ static void check_sizes(const char *repository, const struct server_caps *caps)
 	EXPECT_INT(protocol_sizes_request(&request, caps, oids, 3), 0, "sizes: request");
 	answer = post(repository, 2, &request);
 	sizes_parser_init(&parser, add_size, &got);
-	EXPECT_INT(feed_all(feed_sizes, &parser, answer.data, answer.len, 9, NULL, &err), 0, "sizes: answer %s", err.message);
+	EXPECT_INT(feed_all(feed_sizes, &parser, answer.data, answer.len, 9, NULL, &err), 0,
+		   "sizes: answer %s", err.message);
 	EXPECT(parser.finished, "finished");
-	buf_addf(&want, "%.2s=6 %.2s=0 %.2s=-1 ", hex_of(&oids[0]), hex_of(&oids[1]), hex_of(&oids[2]));
+	buf_addf(&want, "%.2s=6 %.2s=0 %.2s=-1 ", hex_of(&oids[0]), hex_of(&oids[1]),
+		 hex_of(&oids[2]));
 	EXPECT_STR(buf_str(&got), buf_str(&want), "a size, a zero, an unknown");
 	sizes_parser_release(&parser);
 	buf_release(&got);
@@ -828,7 +902,8 @@ static void check_against_git(const char *repository, unsigned version, bool htt
 	struct ref_list refs;
 	struct server_caps caps = advert_of_git(repository, version, http, &refs);
 	struct oid head = rev(repository, "HEAD"), old = rev(repository, "HEAD~1");
-	struct oid blobs[] = { rev(repository, "HEAD:dir/deep/file"), rev(repository, "HEAD:text"), rev(repository, "HEAD:one") };
+	struct oid blobs[] = { rev(repository, "HEAD:dir/deep/file"), rev(repository, "HEAD:text"),
+			       rev(repository, "HEAD:one") };
 	struct fetch_spec spec = { .wants = &head, .want_count = 1 };
 
 	if (version == 2) {
@@ -839,14 +914,16 @@ static void check_against_git(const char *repository, unsigned version, bool htt
 	check_refs(repository, &refs);
 	EXPECT(caps.fetch_filter && caps.fetch_shallow, "filters and depth are advertised");
 
-	check_fetch(repository, version, &caps, &spec, count_objects(repository, "rev-list --objects HEAD"), "all");
+	check_fetch(repository, version, &caps, &spec,
+		    count_objects(repository, "rev-list --objects HEAD"), "all");
 	spec.haves = &old;
 	spec.have_count = 1;
-	check_fetch(repository, version, &caps, &spec, count_objects(repository, "rev-list --objects HEAD~1..HEAD"), "a step");
+	check_fetch(repository, version, &caps, &spec,
+		    count_objects(repository, "rev-list --objects HEAD~1..HEAD"), "a step");
 	spec.have_count = 0;
 	spec.deepen = 1;
-	check_fetch(repository, version, &caps, &spec, count_objects(repository, "rev-list --objects --max-count=1 HEAD"),
-		    "one deep");
+	check_fetch(repository, version, &caps, &spec,
+		    count_objects(repository, "rev-list --objects --max-count=1 HEAD"), "one deep");
 	spec.filter = "blob:none";
 	check_fetch(repository, version, &caps, &spec, 4, "one deep without blobs");
 	if (version == 2) {
@@ -875,11 +952,16 @@ static void test_git_in_version_2(void)
 	check_against_git("two", 2, true);
 }
 
-/* Several commands over one pipe, as ssh and local remotes have it: each answer ends where the next begins. */
+/*
+ * Several commands over one pipe, as ssh and local remotes have it: each answer ends where the next
+ * begins.
+ */
 static void test_one_session_many_commands(void)
 {
 	struct oid head = rev("one", "HEAD"), blob = rev("one", "HEAD:one");
-	struct fetch_spec first = { .wants = &head, .want_count = 1, .deepen = 1, .filter = "blob:none" };
+	struct fetch_spec first = {
+		.wants = &head, .want_count = 1, .deepen = 1, .filter = "blob:none"
+	};
 	struct fetch_spec second = { .wants = &blob, .want_count = 1 };
 
 	for (uint32_t seed = 0; seed < 3; seed++) {
@@ -900,16 +982,24 @@ static void test_one_session_many_commands(void)
 		git_sh(&answer, "GIT_PROTOCOL=version=2 git upload-pack one <request");
 
 		advert_parser_init(&advert);
-		EXPECT_INT(feed_all(feed_advert, &advert, answer.data, answer.len, seed, &used, NULL), 0, "advertisement");
+		EXPECT_INT(
+			feed_all(feed_advert, &advert, answer.data, answer.len, seed, &used, NULL),
+			0, "advertisement");
 		off += used;
 		refs_parser_init(&refs);
-		EXPECT_INT(feed_all(feed_refs, &refs, answer.data + off, answer.len - off, seed, &used, NULL), 0, "refs");
+		EXPECT_INT(feed_all(feed_refs, &refs, answer.data + off, answer.len - off, seed,
+				    &used, NULL),
+			   0, "refs");
 		check_refs("one", &refs.refs);
 		off += used;
-		EXPECT_INT(read_fetch(&caps, answer.data + off, answer.len - off, seed, &c1, &used, NULL), 0, "first fetch");
+		EXPECT_INT(read_fetch(&caps, answer.data + off, answer.len - off, seed, &c1, &used,
+				      NULL),
+			   0, "first fetch");
 		EXPECT_INT(c1.count, 4, "a commit and its trees");
 		off += used;
-		EXPECT_INT(read_fetch(&caps, answer.data + off, answer.len - off, seed, &c2, &used, NULL), 0, "second fetch");
+		EXPECT_INT(read_fetch(&caps, answer.data + off, answer.len - off, seed, &c2, &used,
+				      NULL),
+			   0, "second fetch");
 		EXPECT_INT(c2.count, 1, "a blob");
 		EXPECT_INT(off + used, answer.len, "nothing is left");
 		advert_parser_release(&advert);
@@ -921,7 +1011,10 @@ static void test_one_session_many_commands(void)
 	}
 }
 
-/* The first bytes of a v0 pack behind a server without side-band-64k, for which the parser must not look for packets. */
+/*
+ * The first bytes of a v0 pack behind a server without side-band-64k, for which the parser must not
+ * look for packets.
+ */
 static void test_git_without_sideband(void)
 {
 	struct ref_list refs;
@@ -937,7 +1030,8 @@ static void test_git_without_sideband(void)
 	protocol_fetch_request(&request, &caps, &spec);
 	answer = post("one", 0, &request);
 	fetch_parser_init(&parser, &caps, pack_add, &pack);
-	EXPECT_INT(feed_all(feed_fetch, &parser, answer.data, answer.len, 4, NULL, NULL), 0, "unframed pack");
+	EXPECT_INT(feed_all(feed_fetch, &parser, answer.data, answer.len, 4, NULL, NULL), 0,
+		   "unframed pack");
 	inner = pack_parser_new(OID_SHA1, &collector_events, &c);
 	EXPECT_INT(pack_parser_feed(inner, pack.data, pack.len), 0, "is a pack");
 	EXPECT(pack_parser_finished(inner), "and whole");

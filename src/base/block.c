@@ -1,5 +1,6 @@
 /*
- * block: counted bytes. The count starts at one and orders the maker's writes before everybody's free.
+ * block: counted bytes. The count starts at one and orders the maker's writes before everybody's
+ * free.
  */
 #include "base/block.h"
 
@@ -38,7 +39,10 @@ struct block *block_ref(struct block *block)
 
 void block_unref(struct block *block)
 {
-	/* acquire and release: the last one sees all that others did with the bytes before it frees them */
+	/*
+	 * acquire and release: the last one sees all that others did with the bytes before it frees
+	 * them
+	 */
 	if (block && atomic_fetch_sub_explicit(&block->refs, 1, memory_order_acq_rel) == 1)
 		free(block);
 }

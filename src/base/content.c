@@ -1,7 +1,8 @@
 /*
  * content: a whole object, in a block or in an unlinked file.
  *
- * A file that turns out shorter than the object it holds is -EIO: content exists only after it was verified.
+ * A file that turns out shorter than the object it holds is -EIO: content exists only after it was
+ * verified.
  */
 #include "base/content.h"
 
@@ -39,7 +40,8 @@ static struct content *content_new(const struct oid *oid, enum object_type type)
 	return content;
 }
 
-struct content *content_from_block_take(const struct oid *oid, enum object_type type, struct block *block)
+struct content *content_from_block_take(const struct oid *oid, enum object_type type,
+					struct block *block)
 {
 	struct content *content = content_new(oid, type);
 
@@ -52,7 +54,8 @@ struct content *content_from_block_take(const struct oid *oid, enum object_type 
 	return content;
 }
 
-struct content *content_from_fd_take(const struct oid *oid, enum object_type type, int fd, uint64_t size)
+struct content *content_from_fd_take(const struct oid *oid, enum object_type type, int fd,
+				     uint64_t size)
 {
 	struct content *content = content_new(oid, type);
 

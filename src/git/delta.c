@@ -1,9 +1,10 @@
 /*
  * delta: takes a delta apart and puts the result together.
  *
- * A delta is two varints (size of the base, size of the result) and then instructions: copy a stretch of the base, or insert
- * bytes that follow. One byte of delta can stand for 64 KiB of result, so what bounds the work is result_size, which is in
- * the header: whoever applies a delta looks at it first.
+ * A delta is two varints (size of the base, size of the result) and then instructions: copy a
+ * stretch of the base, or insert bytes that follow. One byte of delta can stand for 64 KiB of
+ * result, so what bounds the work is result_size, which is in the header: whoever applies a delta
+ * looks at it first.
  */
 #include "git/delta.h"
 
@@ -56,7 +57,8 @@ struct instruction {
 };
 
 /* The bytes of `field` whose bit is set in `mask`, least significant first. */
-static int read_field(const uint8_t *delta, size_t len, size_t *pos, unsigned mask, unsigned byte_count, uint32_t *out)
+static int read_field(const uint8_t *delta, size_t len, size_t *pos, unsigned mask,
+		      unsigned byte_count, uint32_t *out)
 {
 	uint32_t value = 0;
 
@@ -71,7 +73,8 @@ static int read_field(const uint8_t *delta, size_t len, size_t *pos, unsigned ma
 	return 0;
 }
 
-static int read_copy(const uint8_t *delta, size_t len, size_t *pos, uint8_t op, struct instruction *out)
+static int read_copy(const uint8_t *delta, size_t len, size_t *pos, uint8_t op,
+		     struct instruction *out)
 {
 	uint32_t off, copy_len;
 
@@ -100,7 +103,10 @@ static int read_instruction(const uint8_t *delta, size_t len, size_t *pos, struc
 	return 0;
 }
 
-/* One instruction after the other, each checked against the base and against what is missing of the result. */
+/*
+ * One instruction after the other, each checked against the base and against what is missing of the
+ * result.
+ */
 struct walk {
 	const uint8_t *delta;
 	size_t len, pos;
@@ -152,7 +158,8 @@ static int gather_flush(struct gather *gather)
 	return len ? gather->out(gather->out_arg, gather->data, len) : 0;
 }
 
-static int gather_some(struct gather *gather, const struct instruction *instruction, size_t done, size_t len)
+static int gather_some(struct gather *gather, const struct instruction *instruction, size_t done,
+		       size_t len)
 {
 	uint8_t *to = gather->data + gather->len;
 	int rc = 0;
@@ -197,10 +204,12 @@ static int apply_to(struct walk *walk, struct gather *gather)
 	return rc ? rc : gather_flush(gather);
 }
 
-int delta_apply(const uint8_t *delta, size_t len, uint64_t base_size, delta_base_fn base, void *base_arg,
-		delta_out_fn out, void *out_arg)
+int delta_apply(const uint8_t *delta, size_t len, uint64_t base_size, delta_base_fn base,
+		void *base_arg, delta_out_fn out, void *out_arg)
 {
-	struct gather gather = { .base = base, .base_arg = base_arg, .out = out, .out_arg = out_arg };
+	struct gather gather = {
+		.base = base, .base_arg = base_arg, .out = out, .out_arg = out_arg
+	};
 	struct walk walk;
 	int rc;
 
@@ -215,8 +224,8 @@ int delta_apply(const uint8_t *delta, size_t len, uint64_t base_size, delta_base
 	return rc;
 }
 
-int delta_apply_mem(const uint8_t *delta, size_t len, const uint8_t *base, size_t base_size, uint8_t *result,
-		    size_t result_size)
+int delta_apply_mem(const uint8_t *delta, size_t len, const uint8_t *base, size_t base_size,
+		    uint8_t *result, size_t result_size)
 {
 	struct instruction instruction;
 	struct walk walk;
@@ -225,7 +234,8 @@ int delta_apply_mem(const uint8_t *delta, size_t len, const uint8_t *base, size_
 	if (walk_init(&walk, delta, len, base_size) || walk.missing != result_size)
 		return -EPROTO;
 	while ((rc = walk_next(&walk, &instruction)) > 0) {
-		memcpy(result, instruction.insert ? instruction.insert : base + instruction.off, instruction.len);
+		memcpy(result, instruction.insert ? instruction.insert : base + instruction.off,
+		       instruction.len);
 		result += instruction.len;
 	}
 	return rc;

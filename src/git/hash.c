@@ -1,8 +1,8 @@
 /*
  * hash: object ids through libcrypto's EVP.
  *
- * A context is kept from one object to the next: naming the digest anew costs more than hashing a small object.
- * SHA-1 collisions are not looked for: libcrypto has nothing for it.
+ * A context is kept from one object to the next: naming the digest anew costs more than hashing a
+ * small object. SHA-1 collisions are not looked for: libcrypto has nothing for it.
  */
 #include "git/hash.h"
 
@@ -36,7 +36,8 @@ int hasher_init(struct hasher *hasher, enum oid_algo algo)
 	return 0;
 }
 
-int hasher_init_object(struct hasher *hasher, enum oid_algo algo, enum object_type type, uint64_t size)
+int hasher_init_object(struct hasher *hasher, enum oid_algo algo, enum object_type type,
+		       uint64_t size)
 {
 	char head[32]; /* "commit 18446744073709551615" and its NUL fit */
 	int len, rc;
@@ -64,7 +65,8 @@ int hasher_final(struct hasher *hasher, struct oid *out)
 	uint8_t hash[EVP_MAX_MD_SIZE];
 	unsigned len = 0;
 
-	if (!hasher->ctx || !EVP_DigestFinal_ex(hasher->ctx, hash, &len) || len != oid_algo_len(hasher->algo))
+	if (!hasher->ctx || !EVP_DigestFinal_ex(hasher->ctx, hash, &len) ||
+	    len != oid_algo_len(hasher->algo))
 		return -EIO;
 	*out = oid_from_bytes(hasher->algo, hash);
 	return 0;
@@ -77,7 +79,8 @@ void hasher_release(struct hasher *hasher)
 	hasher->algo = 0;
 }
 
-int object_hash(enum oid_algo algo, enum object_type type, const void *data, size_t len, struct oid *out)
+int object_hash(enum oid_algo algo, enum object_type type, const void *data, size_t len,
+		struct oid *out)
 {
 	struct hasher hasher = { 0 };
 	int rc;

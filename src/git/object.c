@@ -1,8 +1,9 @@
 /*
  * object: looks into commits, tags and trees.
  *
- * Only what a mount needs is read. Trees are taken as git takes them (any known mode, in any order, with doubles), since what
- * `git clone` shows is what a mount shows; deciding about names is tree_name_refused()'s.
+ * Only what a mount needs is read. Trees are taken as git takes them (any known mode, in any order,
+ * with doubles), since what `git clone` shows is what a mount shows; deciding about names is
+ * tree_name_refused()'s.
  */
 #include "git/object.h"
 
@@ -50,8 +51,8 @@ static int read_oid_line(struct text *text, const char *key, enum oid_algo algo,
 {
 	struct text line;
 
-	if (!text_line(text, &line) || !text_skip(&line, key) || line.len != 2 * oid_algo_len(algo) ||
-	    oid_from_hex(line.data, line.len, out))
+	if (!text_line(text, &line) || !text_skip(&line, key) ||
+	    line.len != 2 * oid_algo_len(algo) || oid_from_hex(line.data, line.len, out))
 		return -EPROTO;
 	return 0;
 }
@@ -110,7 +111,8 @@ int tag_parse(enum oid_algo algo, const uint8_t *data, size_t len, struct tag *o
 	struct text text = { (const char *)data, len }, line;
 	struct tag tag = { 0 };
 
-	if (read_oid_line(&text, "object ", algo, &tag.object) || !text_line(&text, &line) || !text_skip(&line, "type "))
+	if (read_oid_line(&text, "object ", algo, &tag.object) || !text_line(&text, &line) ||
+	    !text_skip(&line, "type "))
 		return -EPROTO;
 	tag.type = type_from_name(line);
 	if (tag.type == OBJECT_NONE)
@@ -121,7 +123,8 @@ int tag_parse(enum oid_algo algo, const uint8_t *data, size_t len, struct tag *o
 
 /* ---- trees ---- */
 
-void tree_cursor_init(struct tree_cursor *cursor, enum oid_algo algo, const uint8_t *data, size_t len)
+void tree_cursor_init(struct tree_cursor *cursor, enum oid_algo algo, const uint8_t *data,
+		      size_t len)
 {
 	cursor->algo = algo;
 	cursor->data = data;
@@ -129,7 +132,10 @@ void tree_cursor_init(struct tree_cursor *cursor, enum oid_algo algo, const uint
 	cursor->off = 0;
 }
 
-/* What git makes of a mode: permissions of files become one of two, and whatever it does not know is a gitlink. */
+/*
+ * What git makes of a mode: permissions of files become one of two, and whatever it does not know
+ * is a gitlink.
+ */
 static enum tree_mode canonical_mode(unsigned mode)
 {
 	switch (mode & S_IFMT) {
@@ -213,7 +219,10 @@ static bool begins_with(const char *name, size_t name_len, const char *word)
 	return true;
 }
 
-/* NTFS drops dots and spaces at the end, takes ':' as the start of a stream's name, and has short names. */
+/*
+ * NTFS drops dots and spaces at the end, takes ':' as the start of a stream's name, and has short
+ * names.
+ */
 static bool ntfs_means_dotgit(const char *name, size_t name_len)
 {
 	size_t i;
@@ -246,7 +255,11 @@ static uint32_t utf8_decode(const uint8_t *bytes, size_t len, size_t *out_len)
 {
 	static const uint32_t smallest[] = { 0, 0, 0x80, 0x800, 0x10000 };
 	uint8_t first = bytes[0];
-	size_t want = first < 0x80 ? 1 : first >> 5 == 6 ? 2 : first >> 4 == 14 ? 3 : first >> 3 == 30 ? 4 : 0;
+	size_t want = first < 0x80     ? 1 :
+		      first >> 5 == 6  ? 2 :
+		      first >> 4 == 14 ? 3 :
+		      first >> 3 == 30 ? 4 :
+					 0;
 	uint32_t point;
 
 	if (want == 0 || want > len)

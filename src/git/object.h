@@ -1,8 +1,9 @@
 /*
- * object: commits, tags and trees as values. Source: git's Documentation (gitformat-commit is informal: git-cat-file,
- * git-commit-tree), fsck.c for what is rejected.
+ * object: commits, tags and trees as values. Source: git's Documentation (gitformat-commit is
+ * informal: git-cat-file, git-commit-tree), fsck.c for what is rejected.
  *
- * All parsers look at borrowed bytes; nothing is allocated; what they return points into those bytes.
+ * All parsers look at borrowed bytes; nothing is allocated; what they return points into those
+ * bytes.
  *
  * Threads: any.
  */
@@ -46,21 +47,24 @@ struct tree_entry {
 };
 
 /*
- * Walks the entries in the tree's own order, which a hostile tree may have wrong, with names that come twice or must be refused
- * (tree_name_refused). Returns 1 and fills out, 0 at the end, -EPROTO.
+ * Walks the entries in the tree's own order, which a hostile tree may have wrong, with names that
+ * come twice or must be refused (tree_name_refused). Returns 1 and fills out, 0 at the end,
+ * -EPROTO.
  */
 struct tree_cursor {
 	enum oid_algo algo;
 	const uint8_t *data;
 	size_t len, off;
 };
-void tree_cursor_init(struct tree_cursor *cursor, enum oid_algo algo, const uint8_t *data, size_t len);
+void tree_cursor_init(struct tree_cursor *cursor, enum oid_algo algo, const uint8_t *data,
+		      size_t len);
 int tree_next(struct tree_cursor *cursor, struct tree_entry *out);
 
 /*
- * Names that must never be shown: empty, ".", "..", with '/', longer than 255 bytes, and ".git" in every spelling that git rejects
- * (any case; NTFS: "git~1", trailing dots, spaces and ":stream"; HFS+: with ignorable code points in it).
- * Source: git's path.c and utf8.c (verify_dotfile, is_ntfs_dotgit, is_hfs_dotgit).
+ * Names that must never be shown: empty, ".", "..", with '/', longer than 255 bytes, and ".git" in
+ * every spelling that git rejects (any case; NTFS: "git~1", trailing dots, spaces and ":stream";
+ * HFS+: with ignorable code points in it). Source: git's path.c and utf8.c (verify_dotfile,
+ * is_ntfs_dotgit, is_hfs_dotgit).
  */
 bool tree_name_refused(const char *name, size_t name_len);
 

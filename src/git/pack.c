@@ -3,12 +3,14 @@
  *
  *	header ---> [ entry head ---> (base) ---> inflate ] x count ---> trailer ---> end
  *
- * Every step takes what it can from the bytes at hand and leaves its state in the parser, so that the input may be cut
- * anywhere. Whole objects are inflated with Z_FINISH: zlib then skips the upkeep of its 32 KiB window for all that fit
- * into one piece, which in practice is nearly every object.
+ * Every step takes what it can from the bytes at hand and leaves its state in the parser, so that
+ * the input may be cut anywhere. Whole objects are inflated with Z_FINISH: zlib then skips the
+ * upkeep of its 32 KiB window for all that fit into one piece, which in practice is nearly every
+ * object.
  *
- * The number of objects and their sizes are the sender's word. Nothing is allocated by them; an entry that inflates to more than
- * its size is stopped at most one piece later, and none of the excess is handed out.
+ * The number of objects and their sizes are the sender's word. Nothing is allocated by them; an
+ * entry that inflates to more than its size is stopped at most one piece later, and none of the
+ * excess is handed out.
  */
 #include "git/pack.h"
 
@@ -23,7 +25,15 @@
 #define PIECE_LEN ((size_t)64 * 1024)
 #define INPUT_MAX ((size_t)1 << 30) /* per call of inflate: zlib counts in unsigned int */
 
-enum pack_state { PACK_HEADER, PACK_ENTRY, PACK_BASE_OFF, PACK_BASE_OID, PACK_INFLATE, PACK_TRAILER, PACK_END };
+enum pack_state {
+	PACK_HEADER,
+	PACK_ENTRY,
+	PACK_BASE_OFF,
+	PACK_BASE_OID,
+	PACK_INFLATE,
+	PACK_TRAILER,
+	PACK_END
+};
 
 struct pack_parser {
 	enum oid_algo algo;
@@ -34,7 +44,7 @@ struct pack_parser {
 	int failed; /* the first error, or 0 */
 	const char *words;
 
-	uint64_t off; /* where the bytes of the running feed start */
+	uint64_t off;  /* where the bytes of the running feed start */
 	uint32_t left; /* objects still to come, the one under way included */
 	struct hasher hasher;
 	z_stream zlib;
@@ -83,7 +93,8 @@ static bool collect(struct pack_parser *parser, struct input *input, size_t len)
 
 static uint32_t be32(const uint8_t *bytes)
 {
-	return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
+	return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 |
+	       bytes[3];
 }
 
 static int take_header(struct pack_parser *parser, struct input *input)
@@ -99,7 +110,9 @@ static int take_header(struct pack_parser *parser, struct input *input)
 		return fail(parser, -EPROTO, "pack version is neither 2 nor 3");
 	parser->left = be32(parser->fixed + 8);
 	parser->state = parser->left ? PACK_ENTRY : PACK_TRAILER;
-	return parser->events->header ? stopped(parser, parser->events->header(parser->arg, parser->left)) : 0;
+	return parser->events->header ?
+		       stopped(parser, parser->events->header(parser->arg, parser->left)) :
+		       0;
 }
 
 static int begin_inflate(struct pack_parser *parser)
@@ -131,7 +144,10 @@ static int entry_head_done(struct pack_parser *parser)
 	return fail(parser, -EPROTO, "entry of an unknown type");
 }
 
-/* Type and size: four bits of the size in the first byte, then seven in each, least significant first. */
+/*
+ * Type and size: four bits of the size in the first byte, then seven in each, least significant
+ * first.
+ */
 static int take_entry_head(struct pack_parser *parser, struct input *input)
 {
 	uint8_t byte = input->data[input->pos];
@@ -155,7 +171,10 @@ static int take_entry_head(struct pack_parser *parser, struct input *input)
 	return byte & 0x80 ? 0 : entry_head_done(parser);
 }
 
-/* Most significant first, and each further byte adds one: git's way to have one spelling per number. */
+/*
+ * Most significant first, and each further byte adds one: git's way to have one spelling per
+ * number.
+ */
 static int take_base_off(struct pack_parser *parser, struct input *input)
 {
 	uint8_t byte = input->data[input->pos++];
@@ -234,7 +253,10 @@ static int take_inflate(struct pack_parser *parser, struct input *input)
 	bool hungry = false;
 	int rc = 0;
 
-	/* Output may be pending in zlib when the input is used up: only a piece that is not full says that there is none. */
+	/*
+	 * Output may be pending in zlib when the input is used up: only a piece that is not full
+	 * says that there is none.
+	 */
 	while (!rc && parser->state == PACK_INFLATE && !(hungry && input->pos == input->len))
 		rc = inflate_piece(parser, input, &hungry);
 	return rc;

@@ -1,9 +1,9 @@
 /*
  * pktline: cuts and writes git's packets.
  *
- * Bytes come from outside in any pieces: the four digits may be split as well as the data. A packet that lies whole in
- * what was fed goes out in place; only one that straddles two feeds is gathered, so never more than one packet is held.
- * What packets mean is not known here.
+ * Bytes come from outside in any pieces: the four digits may be split as well as the data. A packet
+ * that lies whole in what was fed goes out in place; only one that straddles two feeds is gathered,
+ * so never more than one packet is held. What packets mean is not known here.
  */
 #include "git/pktline.h"
 
@@ -139,7 +139,8 @@ static int take_head(struct pkt_reader *reader, pkt_fn fn, void *arg)
 }
 
 /* Hands the packet out when it is whole, else keeps what there is of it. */
-static int take_data(struct pkt_reader *reader, const uint8_t *data, size_t len, size_t *pos, pkt_fn fn, void *arg)
+static int take_data(struct pkt_reader *reader, const uint8_t *data, size_t len, size_t *pos,
+		     pkt_fn fn, void *arg)
 {
 	size_t missing = reader->want_len - reader->partial.len;
 	size_t take = len - *pos < missing ? len - *pos : missing;
@@ -165,7 +166,8 @@ static int take_data(struct pkt_reader *reader, const uint8_t *data, size_t len,
 	return rc;
 }
 
-int pkt_reader_feed(struct pkt_reader *reader, const uint8_t *data, size_t len, size_t *out_used, pkt_fn fn, void *arg)
+int pkt_reader_feed(struct pkt_reader *reader, const uint8_t *data, size_t len, size_t *out_used,
+		    pkt_fn fn, void *arg)
 {
 	size_t pos = 0;
 	int rc = 0;

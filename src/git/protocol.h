@@ -1,9 +1,9 @@
 /*
- * protocol: what a client says to git-upload-pack, and what it hears. Sources: gitprotocol-v2, gitprotocol-pack (v0/v1),
- * gitprotocol-http, gitprotocol-capabilities.
+ * protocol: what a client says to git-upload-pack, and what it hears. Sources: gitprotocol-v2,
+ * gitprotocol-pack (v0/v1), gitprotocol-http, gitprotocol-capabilities.
  *
- * Builders append to a buf; parsers are fed bytes as they arrive and call back. No I/O here: the same bytes go over HTTP bodies, ssh and
- * local pipes.
+ * Builders append to a buf; parsers are fed bytes as they arrive and call back. No I/O here: the
+ * same bytes go over HTTP bodies, ssh and local pipes.
  *
  * Only what was advertised is ever asked for: an argument that was not gets an empty answer.
  *
@@ -36,12 +36,16 @@ struct ref_list {
 };
 #define REF_LIST_MAX_BYTES ((size_t)256 << 20) /* about two million refs */
 void ref_list_release(struct ref_list *list);
-/* -ENOMEM, -E2BIG beyond REF_LIST_MAX_BYTES, -EINVAL for a name that is empty or has a control character or a space in it. */
+/*
+ * -ENOMEM, -E2BIG beyond REF_LIST_MAX_BYTES, -EINVAL for a name that is empty or has a control
+ * character or a space in it.
+ */
 int ref_list_add(struct ref_list *list, const char *name, size_t name_len, const struct oid *oid);
 
 /*
- * Finds what a person means by `name`, in rev-parse's order: the name itself, refs/NAME, refs/tags/NAME, refs/heads/NAME,
- * refs/remotes/NAME, refs/remotes/NAME/HEAD. NULL when there is none.
+ * Finds what a person means by `name`, in rev-parse's order: the name itself, refs/NAME,
+ * refs/tags/NAME, refs/heads/NAME, refs/remotes/NAME, refs/remotes/NAME/HEAD. NULL when there is
+ * none.
  */
 const struct ref *ref_select(const struct ref_list *list, const char *name);
 
@@ -53,9 +57,10 @@ struct server_caps {
 	bool fetch_shallow, fetch_filter; /* v2 "fetch=shallow filter", v0 "shallow", "filter" */
 	bool ls_refs_unborn;
 	bool object_info;
-	bool agent;	       /* the server names itself, so may we */
-	bool object_format;    /* advertised: must be sent with every command */
-	bool want_any;	       /* any object id may be wanted: always in v2; v0: allow-reachable-sha1-in-want and allow-tip-... */
+	bool agent;	    /* the server names itself, so may we */
+	bool object_format; /* advertised: must be sent with every command */
+	/* Any object id may be wanted: always in v2; v0: both allow-...-sha1-in-want. */
+	bool want_any;
 	bool ofs_delta, thin_pack, side_band_64k, no_progress; /* v0; in v2 always true */
 };
 
@@ -63,15 +68,17 @@ struct server_caps {
 void server_caps_init_v2(struct server_caps *caps, enum oid_algo algo);
 
 /*
- * One text line ("v2 sha1 filter shallow ...") that server_caps_parse() reads back: how a host's abilities are remembered. Words that it
- * does not know are passed over; -EINVAL without a version and an algorithm.
+ * One text line ("v2 sha1 filter shallow ...") that server_caps_parse() reads back: how a host's
+ * abilities are remembered. Words that it does not know are passed over; -EINVAL without a version
+ * and an algorithm.
  */
 int server_caps_format(const struct server_caps *caps, struct buf *out);
 int server_caps_parse(const char *text, struct server_caps *out);
 
 /*
- * Reads an advertisement as it arrives, in all its forms: "version 2" at once (git http-backend), behind
- * "# service=git-upload-pack" and a flush (GitHub, and v0), v0/v1 refs with capabilities behind a NUL, "version 1".
+ * Reads an advertisement as it arrives, in all its forms: "version 2" at once (git http-backend),
+ * behind "# service=git-upload-pack" and a flush (GitHub, and v0), v0/v1 refs with capabilities
+ * behind a NUL, "version 1".
  */
 struct advert_parser {
 	struct pkt_reader reader;
@@ -83,42 +90,48 @@ struct advert_parser {
 };
 
 /*
- * All feeds below: *out_used (may be NULL) tells how many bytes were taken; less than all when the answer ended before them, so
- * that the next answer on the same pipe can be read from there. A finished parser takes nothing more. After an error only release
- * it. Bytes that end before `finished`, or none at all, are the caller's to report: a server that dies says nothing.
- * Words from the server are stripped of everything that is not printable ASCII.
+ * All feeds below: *out_used (may be NULL) tells how many bytes were taken; less than all when the
+ * answer ended before them, so that the next answer on the same pipe can be read from there. A
+ * finished parser takes nothing more. After an error only release it. Bytes that end before
+ * `finished`, or none at all, are the caller's to report: a server that dies says nothing. Words
+ * from the server are stripped of everything that is not printable ASCII.
  */
 void advert_parser_init(struct advert_parser *parser);
 void advert_parser_release(struct advert_parser *parser);
-/* 0, -EPROTO (with words) for what is no advertisement, -EREMOTEIO with the server's ERR line in err, -ENOMEM, -E2BIG (refs). */
-int advert_parser_feed(struct advert_parser *parser, const uint8_t *data, size_t len, size_t *out_used,
-		       struct xcp_error *err);
+/*
+ * 0, -EPROTO (with words) for what is no advertisement, -EREMOTEIO with the server's ERR line in
+ * err, -ENOMEM, -E2BIG (refs).
+ */
+int advert_parser_feed(struct advert_parser *parser, const uint8_t *data, size_t len,
+		       size_t *out_used, struct xcp_error *err);
 
 /* ---- requests ---- */
 
 #define PROTOCOL_AGENT "git/2.39.5-xcpfs" /* hosts insist on "git/" in front */
 
 /* v2 ls-refs with symrefs, peel and (where advertised) unborn. `prefixes` may be empty. */
-int protocol_ls_refs_request(struct buf *out, const struct server_caps *caps, const char *const *prefixes,
-			     size_t prefix_count);
+int protocol_ls_refs_request(struct buf *out, const struct server_caps *caps,
+			     const char *const *prefixes, size_t prefix_count);
 
 struct fetch_spec {
 	const struct oid *wants; /* borrowed */
 	size_t want_count;
 	const struct oid *shallows, *haves; /* borrowed; both may be empty */
 	size_t shallow_count, have_count;
-	unsigned deepen;     /* 0: not sent */
-	const char *filter;  /* borrowed; NULL: none. Never sent to a server that does not advertise filters: -EOPNOTSUPP */
-	bool thin;	     /* allow deltas against `haves` */
+	unsigned deepen;    /* 0: not sent */
+	const char *filter; /* borrowed; NULL: none */
+	bool thin;	    /* allow deltas against `haves` */
 };
 /*
- * For either version, `done` included. -EINVAL without wants or for ids of another algorithm than the server's; -EOPNOTSUPP
- * for a filter, a depth or shallows where they are not advertised.
+ * For either version, `done` included. -EINVAL without wants or for ids of another algorithm than
+ * the server's; -EOPNOTSUPP for a filter, a depth or shallows where they are not advertised.
  */
-int protocol_fetch_request(struct buf *out, const struct server_caps *caps, const struct fetch_spec *spec);
+int protocol_fetch_request(struct buf *out, const struct server_caps *caps,
+			   const struct fetch_spec *spec);
 
 /* v2 object-info with "size"; -EOPNOTSUPP where it is not advertised. */
-int protocol_sizes_request(struct buf *out, const struct server_caps *caps, const struct oid *oids, size_t count);
+int protocol_sizes_request(struct buf *out, const struct server_caps *caps, const struct oid *oids,
+			   size_t count);
 
 /* ---- responses ---- */
 
@@ -134,12 +147,13 @@ int refs_parser_feed(struct refs_parser *parser, const uint8_t *data, size_t len
 		     struct xcp_error *err);
 
 /*
- * Reads a fetch answer of either version: skips shallow-info, acknowledgments and the like, takes the sideband apart, and hands out pack bytes.
- * Errors of feed: -EPROTO; -EREMOTEIO with the server's words (ERR line or sideband 3) in err, and when they say "not our ref
- * <oid>" (git) or "want <oid> not valid" (JGit), that id in `unknown`; or what `pack` returned, err untouched.
+ * Reads a fetch answer of either version: skips shallow-info, acknowledgments and the like, takes
+ * the sideband apart, and hands out pack bytes. Errors of feed: -EPROTO; -EREMOTEIO with the
+ * server's words (ERR line or sideband 3) in err, and when they say "not our ref <oid>" (git) or
+ * "want <oid> not valid" (JGit), that id in `unknown`; or what `pack` returned, err untouched.
  *
- * v0 without side-band-64k: the pack runs to the end of the connection, and only the pack parser knows when it is whole;
- * `finished` stays false.
+ * v0 without side-band-64k: the pack runs to the end of the connection, and only the pack parser
+ * knows when it is whole; `finished` stays false.
  */
 struct fetch_parser {
 	struct pkt_reader reader;
@@ -155,10 +169,13 @@ struct fetch_parser {
 void fetch_parser_init(struct fetch_parser *parser, const struct server_caps *caps,
 		       int (*pack)(void *arg, const uint8_t *data, size_t len), void *arg);
 void fetch_parser_release(struct fetch_parser *parser);
-int fetch_parser_feed(struct fetch_parser *parser, const uint8_t *data, size_t len, size_t *out_used,
-		      struct xcp_error *err);
+int fetch_parser_feed(struct fetch_parser *parser, const uint8_t *data, size_t len,
+		      size_t *out_used, struct xcp_error *err);
 
-/* Reads an object-info answer; `size` is called once per line; `known` is false for an object that the server does not have. */
+/*
+ * Reads an object-info answer; `size` is called once per line; `known` is false for an object that
+ * the server does not have.
+ */
 struct sizes_parser {
 	struct pkt_reader reader;
 	int state;
@@ -167,9 +184,10 @@ struct sizes_parser {
 	bool finished;
 };
 void sizes_parser_init(struct sizes_parser *parser,
-		       int (*size)(void *arg, const struct oid *oid, bool known, uint64_t size), void *arg);
+		       int (*size)(void *arg, const struct oid *oid, bool known, uint64_t size),
+		       void *arg);
 void sizes_parser_release(struct sizes_parser *parser);
-int sizes_parser_feed(struct sizes_parser *parser, const uint8_t *data, size_t len, size_t *out_used,
-		      struct xcp_error *err);
+int sizes_parser_feed(struct sizes_parser *parser, const uint8_t *data, size_t len,
+		      size_t *out_used, struct xcp_error *err);
 
 #endif

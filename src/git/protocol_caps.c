@@ -108,12 +108,12 @@ int server_caps_parse(const char *text, struct server_caps *out)
 /* ---- advertised ---- */
 
 enum advert_state {
-	ADVERT_START,	   /* nothing yet */
-	ADVERT_SERVICE,	   /* behind "# service=": its flush comes */
-	ADVERT_FIRST,	   /* "version N" or the first ref */
-	ADVERT_V0_FIRST,   /* behind "version 1" */
-	ADVERT_V0_REFS,	   /* refs till the flush */
-	ADVERT_V2,	   /* capabilities till the flush */
+	ADVERT_START,	 /* nothing yet */
+	ADVERT_SERVICE,	 /* behind "# service=": its flush comes */
+	ADVERT_FIRST,	 /* "version N" or the first ref */
+	ADVERT_V0_FIRST, /* behind "version 1" */
+	ADVERT_V0_REFS,	 /* refs till the flush */
+	ADVERT_V2,	 /* capabilities till the flush */
 };
 
 void advert_parser_init(struct advert_parser *parser)
@@ -143,7 +143,8 @@ static int set_object_format(struct advert_parser *parser, struct text name, str
 
 	if (!algo)
 		return xcp_error_set(err, -EPROTO,
-				     "cannot read " WHAT ": its object format is neither sha1 nor sha256");
+				     "cannot read " WHAT
+				     ": its object format is neither sha1 nor sha256");
 	parser->caps.algo = algo;
 	parser->caps.object_format = true;
 	return 0;
@@ -183,18 +184,20 @@ static int set_symref_head(struct advert_parser *parser, struct text target, str
 {
 	free(parser->symref_head);
 	parser->symref_head = text_copy(target);
-	return parser->symref_head ? 0 : xcp_error_set(err, -ENOMEM, "cannot read " WHAT ": out of memory");
+	return parser->symref_head ?
+		       0 :
+		       xcp_error_set(err, -ENOMEM, "cannot read " WHAT ": out of memory");
 }
 
 struct v0_allows {
 	bool tip, reachable; /* both together is how allowAnySHA1InWant shows */
 };
 
-static int take_v0_capability(struct advert_parser *parser, struct text word, struct v0_allows *allows,
-			      struct xcp_error *err)
+static int take_v0_capability(struct advert_parser *parser, struct text word,
+			      struct v0_allows *allows, struct xcp_error *err)
 {
-	static const char *const known[] = { "shallow",	      "filter",	    "ofs-delta", "thin-pack",
-					     "side-band-64k", "no-progress" };
+	static const char *const known[] = { "shallow",	  "filter",	   "ofs-delta",
+					     "thin-pack", "side-band-64k", "no-progress" };
 
 	if (text_skip(&word, "object-format="))
 		return set_object_format(parser, word, err);
@@ -211,7 +214,8 @@ static int take_v0_capability(struct advert_parser *parser, struct text word, st
 	return 0;
 }
 
-static int take_v0_capabilities(struct advert_parser *parser, struct text words, struct xcp_error *err)
+static int take_v0_capabilities(struct advert_parser *parser, struct text words,
+				struct xcp_error *err)
 {
 	struct v0_allows allows = { false, false };
 	struct text word;
@@ -327,7 +331,8 @@ static int take_flush(struct advert_parser *parser, struct xcp_error *err)
 	return 1;
 }
 
-static int take_packet(void *arg, enum pkt_kind kind, const uint8_t *data, size_t len, struct xcp_error *err)
+static int take_packet(void *arg, enum pkt_kind kind, const uint8_t *data, size_t len,
+		       struct xcp_error *err)
 {
 	struct advert_parser *parser = arg;
 	int rc;
@@ -340,8 +345,8 @@ static int take_packet(void *arg, enum pkt_kind kind, const uint8_t *data, size_
 	return rc ? rc : take_line(parser, text_from_packet(data, len), err);
 }
 
-int advert_parser_feed(struct advert_parser *parser, const uint8_t *data, size_t len, size_t *out_used,
-		       struct xcp_error *err)
+int advert_parser_feed(struct advert_parser *parser, const uint8_t *data, size_t len,
+		       size_t *out_used, struct xcp_error *err)
 {
 	if (out_used)
 		*out_used = 0;

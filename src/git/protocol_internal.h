@@ -18,7 +18,10 @@ struct text {
 struct text text_from_packet(const uint8_t *data, size_t len);
 bool text_is(struct text text, const char *word);
 bool text_skip(struct text *text, const char *prefix); /* drops the prefix when it is there */
-/* Cuts off what stands before the first `separator` (all when there is none). False when nothing is left. */
+/*
+ * Cuts off what stands before the first `separator` (all when there is none). False when nothing is
+ * left.
+ */
 bool text_cut(struct text *text, char separator, struct text *out);
 char *text_copy(struct text text); /* owned by the caller; NULL when out of memory */
 
@@ -32,18 +35,21 @@ int protocol_server_says(struct xcp_error *err, const char *what, struct text wo
 int protocol_check_err(struct xcp_error *err, const char *what, const uint8_t *data, size_t len);
 
 /*
- * Feeds a reader whose packets go to `handle`: 0 to go on, 1 when the answer is over, or a negative errno with words
- * already in err. `what` names the answer in the words for bad framing.
+ * Feeds a reader whose packets go to `handle`: 0 to go on, 1 when the answer is over, or a negative
+ * errno with words already in err. `what` names the answer in the words for bad framing.
  */
-typedef int (*packet_fn)(void *parser, enum pkt_kind kind, const uint8_t *data, size_t len, struct xcp_error *err);
-int protocol_feed(struct pkt_reader *reader, const uint8_t *data, size_t len, size_t *out_used, packet_fn handle,
-		  void *parser, const char *what, struct xcp_error *err);
+typedef int (*packet_fn)(void *parser, enum pkt_kind kind, const uint8_t *data, size_t len,
+			 struct xcp_error *err);
+int protocol_feed(struct pkt_reader *reader, const uint8_t *data, size_t len, size_t *out_used,
+		  packet_fn handle, void *parser, const char *what, struct xcp_error *err);
 
 /* Reads one line of a v2 ls-refs answer into the list. */
 int ref_list_add_line(struct ref_list *list, struct text line, struct xcp_error *err);
 
 /* ref_list_add() with words. */
-int ref_list_add_text(struct ref_list *list, struct text name, const struct oid *oid, struct xcp_error *err);
-int ref_set_symref(struct ref_list *list, struct ref *ref, struct text target, struct xcp_error *err);
+int ref_list_add_text(struct ref_list *list, struct text name, const struct oid *oid,
+		      struct xcp_error *err);
+int ref_set_symref(struct ref_list *list, struct ref *ref, struct text target,
+		   struct xcp_error *err);
 
 #endif

@@ -33,7 +33,8 @@ static int ref_list_charge(struct ref_list *list, size_t len)
 
 static int ref_list_grow(struct ref_list *list)
 {
-	size_t cap = list->cap ? list->cap * 2 : 16; /* REF_LIST_MAX_BYTES keeps it from overflowing */
+	size_t cap = list->cap ? list->cap * 2 :
+				 16; /* REF_LIST_MAX_BYTES keeps it from overflowing */
 	struct ref *v;
 
 	if (list->count < list->cap)
@@ -46,7 +47,9 @@ static int ref_list_grow(struct ref_list *list)
 	return 0;
 }
 
-/* What git itself never has in a name, and what would not survive as a C string or on a terminal. */
+/*
+ * What git itself never has in a name, and what would not survive as a C string or on a terminal.
+ */
 static bool name_is_sane(struct text name)
 {
 	for (size_t i = 0; i < name.len; i++) {
@@ -84,20 +87,24 @@ static int say_why(struct xcp_error *err, int rc)
 	case 0:
 		return 0;
 	case -E2BIG:
-		return xcp_error_set(err, rc, "cannot read " WHAT ": the server lists more than can be kept");
+		return xcp_error_set(
+			err, rc, "cannot read " WHAT ": the server lists more than can be kept");
 	case -ENOMEM:
 		return xcp_error_set(err, rc, "cannot read " WHAT ": out of memory");
 	default:
-		return xcp_error_set(err, -EPROTO, "cannot read " WHAT ": the server sent a malformed line");
+		return xcp_error_set(err, -EPROTO,
+				     "cannot read " WHAT ": the server sent a malformed line");
 	}
 }
 
-int ref_list_add_text(struct ref_list *list, struct text name, const struct oid *oid, struct xcp_error *err)
+int ref_list_add_text(struct ref_list *list, struct text name, const struct oid *oid,
+		      struct xcp_error *err)
 {
 	return say_why(err, ref_list_add(list, name.data, name.len, oid));
 }
 
-int ref_set_symref(struct ref_list *list, struct ref *ref, struct text target, struct xcp_error *err)
+int ref_set_symref(struct ref_list *list, struct ref *ref, struct text target,
+		   struct xcp_error *err)
 {
 	char *copy;
 	int rc;
@@ -121,7 +128,8 @@ static bool name_matches(const char *full, const char *prefix, const char *name,
 {
 	size_t prefix_len = strlen(prefix), name_len = strlen(name);
 
-	return strncmp(full, prefix, prefix_len) == 0 && strncmp(full + prefix_len, name, name_len) == 0 &&
+	return strncmp(full, prefix, prefix_len) == 0 &&
+	       strncmp(full + prefix_len, name, name_len) == 0 &&
 	       strcmp(full + prefix_len + name_len, suffix) == 0;
 }
 
@@ -130,13 +138,18 @@ const struct ref *ref_select(const struct ref_list *list, const char *name)
 	static const struct {
 		const char *prefix, *suffix;
 	} rules[] = {
-		{ "", "" },	       { "refs/", "" },		{ "refs/tags/", "" },
-		{ "refs/heads/", "" }, { "refs/remotes/", "" }, { "refs/remotes/", "/HEAD" },
+		{ "", "" },
+		{ "refs/", "" },
+		{ "refs/tags/", "" },
+		{ "refs/heads/", "" },
+		{ "refs/remotes/", "" },
+		{ "refs/remotes/", "/HEAD" },
 	};
 
 	for (size_t rule = 0; rule < sizeof(rules) / sizeof(*rules); rule++) {
 		for (size_t i = 0; i < list->count; i++) {
-			if (name_matches(list->v[i].name, rules[rule].prefix, name, rules[rule].suffix))
+			if (name_matches(list->v[i].name, rules[rule].prefix, name,
+					 rules[rule].suffix))
 				return &list->v[i];
 		}
 	}
@@ -190,7 +203,8 @@ void refs_parser_release(struct refs_parser *parser)
 	ref_list_release(&parser->refs);
 }
 
-static int take_packet(void *arg, enum pkt_kind kind, const uint8_t *data, size_t len, struct xcp_error *err)
+static int take_packet(void *arg, enum pkt_kind kind, const uint8_t *data, size_t len,
+		       struct xcp_error *err)
 {
 	struct refs_parser *parser = arg;
 	int rc;
@@ -200,7 +214,8 @@ static int take_packet(void *arg, enum pkt_kind kind, const uint8_t *data, size_
 		return 1;
 	}
 	if (kind != PKT_DATA)
-		return xcp_error_set(err, -EPROTO, "cannot read " WHAT ": unexpected separator in the answer");
+		return xcp_error_set(err, -EPROTO,
+				     "cannot read " WHAT ": unexpected separator in the answer");
 	rc = protocol_check_err(err, WHAT, data, len);
 	return rc ? rc : ref_list_add_line(&parser->refs, text_from_packet(data, len), err);
 }

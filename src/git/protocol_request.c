@@ -26,7 +26,8 @@ static int add_command(struct buf *out, const struct server_caps *caps, const ch
 	return rc ? rc : pkt_add_delim(out);
 }
 
-static int add_oids(struct buf *out, const struct server_caps *caps, const char *key, const struct oid *oids, size_t count)
+static int add_oids(struct buf *out, const struct server_caps *caps, const char *key,
+		    const struct oid *oids, size_t count)
 {
 	char hex[OID_MAX_HEX + 1];
 	int rc = 0;
@@ -41,7 +42,8 @@ static int add_oids(struct buf *out, const struct server_caps *caps, const char 
 
 /* ---- ls-refs ---- */
 
-static int add_ls_refs(struct buf *out, const struct server_caps *caps, const char *const *prefixes, size_t prefix_count)
+static int add_ls_refs(struct buf *out, const struct server_caps *caps, const char *const *prefixes,
+		       size_t prefix_count)
 {
 	int rc = add_command(out, caps, "ls-refs");
 
@@ -56,8 +58,8 @@ static int add_ls_refs(struct buf *out, const struct server_caps *caps, const ch
 	return rc ? rc : pkt_add_flush(out);
 }
 
-int protocol_ls_refs_request(struct buf *out, const struct server_caps *caps, const char *const *prefixes,
-			     size_t prefix_count)
+int protocol_ls_refs_request(struct buf *out, const struct server_caps *caps,
+			     const char *const *prefixes, size_t prefix_count)
 {
 	size_t start = out->len;
 
@@ -90,7 +92,8 @@ static int add_depth(struct buf *out, const struct server_caps *caps, const stru
 	return rc;
 }
 
-static int add_fetch_v2(struct buf *out, const struct server_caps *caps, const struct fetch_spec *spec)
+static int add_fetch_v2(struct buf *out, const struct server_caps *caps,
+			const struct fetch_spec *spec)
 {
 	int rc = add_command(out, caps, "fetch");
 
@@ -112,7 +115,8 @@ static int add_fetch_v2(struct buf *out, const struct server_caps *caps, const s
 }
 
 /* In v0 the capabilities are asked for behind the first want. */
-static int add_v0_first_want(struct buf *out, const struct server_caps *caps, const struct fetch_spec *spec)
+static int add_v0_first_want(struct buf *out, const struct server_caps *caps,
+			     const struct fetch_spec *spec)
 {
 	const struct oid *want = &spec->wants[0];
 	char hex[OID_MAX_HEX + 1];
@@ -120,14 +124,17 @@ static int add_v0_first_want(struct buf *out, const struct server_caps *caps, co
 	if (want->algo != caps->algo)
 		return -EINVAL;
 	return pkt_addf(out, "want %s%s%s%s%s%s%s%s%s\n", oid_to_hex(want, hex),
-			caps->side_band_64k ? " side-band-64k" : "", caps->ofs_delta ? " ofs-delta" : "",
-			caps->no_progress ? " no-progress" : "", spec->thin && caps->thin_pack ? " thin-pack" : "",
+			caps->side_band_64k ? " side-band-64k" : "",
+			caps->ofs_delta ? " ofs-delta" : "",
+			caps->no_progress ? " no-progress" : "",
+			spec->thin && caps->thin_pack ? " thin-pack" : "",
 			spec->filter ? " filter" : "", caps->object_format ? " object-format=" : "",
 			caps->object_format ? oid_algo_name(caps->algo) : "",
 			caps->agent ? " agent=" PROTOCOL_AGENT : "");
 }
 
-static int add_fetch_v0(struct buf *out, const struct server_caps *caps, const struct fetch_spec *spec)
+static int add_fetch_v0(struct buf *out, const struct server_caps *caps,
+			const struct fetch_spec *spec)
 {
 	int rc = add_v0_first_want(out, caps, spec);
 
@@ -142,19 +149,22 @@ static int add_fetch_v0(struct buf *out, const struct server_caps *caps, const s
 	return rc ? rc : pkt_addf(out, "done\n");
 }
 
-int protocol_fetch_request(struct buf *out, const struct server_caps *caps, const struct fetch_spec *spec)
+int protocol_fetch_request(struct buf *out, const struct server_caps *caps,
+			   const struct fetch_spec *spec)
 {
 	size_t start = out->len;
 	int rc = check_spec(caps, spec);
 
 	if (!rc)
-		rc = caps->version == 2 ? add_fetch_v2(out, caps, spec) : add_fetch_v0(out, caps, spec);
+		rc = caps->version == 2 ? add_fetch_v2(out, caps, spec) :
+					  add_fetch_v0(out, caps, spec);
 	return finish(out, start, rc);
 }
 
 /* ---- object-info ---- */
 
-int protocol_sizes_request(struct buf *out, const struct server_caps *caps, const struct oid *oids, size_t count)
+int protocol_sizes_request(struct buf *out, const struct server_caps *caps, const struct oid *oids,
+			   size_t count)
 {
 	size_t start = out->len;
 	int rc;

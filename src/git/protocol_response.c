@@ -1,8 +1,9 @@
 /*
  * protocol_response: what git-upload-pack answers to fetch and object-info.
  *
- * Of a fetch answer only the pack matters to a mount. In v2 it comes in sections, in v0 behind lines about shallow commits and
- * acknowledgments; both then send the pack through sideband packets, where an empty one keeps the line alive.
+ * Of a fetch answer only the pack matters to a mount. In v2 it comes in sections, in v0 behind
+ * lines about shallow commits and acknowledgments; both then send the pack through sideband
+ * packets, where an empty one keeps the line alive.
  */
 #include "git/protocol_internal.h"
 
@@ -53,7 +54,8 @@ static bool find_unknown(struct text words, const char *before, const char *afte
 	rest.len = words.len - (size_t)(rest.data - words.data);
 	hex = rest;
 	hex.len = 0;
-	while (hex.len < rest.len && strchr("0123456789abcdefABCDEF", rest.data[hex.len]) && rest.data[hex.len])
+	while (hex.len < rest.len && strchr("0123456789abcdefABCDEF", rest.data[hex.len]) &&
+	       rest.data[hex.len])
 		hex.len++;
 	rest.data += hex.len;
 	rest.len -= hex.len;
@@ -83,7 +85,8 @@ static int give_pack(struct fetch_parser *parser, const uint8_t *data, size_t le
 	return rc > 0 ? -ECANCELED : rc;
 }
 
-static int take_band(struct fetch_parser *parser, const uint8_t *data, size_t len, struct xcp_error *err)
+static int take_band(struct fetch_parser *parser, const uint8_t *data, size_t len,
+		     struct xcp_error *err)
 {
 	if (len == 0)
 		return malformed(err, "packet without a sideband");
@@ -105,7 +108,10 @@ static int take_section(struct fetch_parser *parser, struct text name)
 	return 0;
 }
 
-/* Of v0: "shallow", "unshallow", then one ACK or NAK, since all haves went out together and without multi_ack. */
+/*
+ * Of v0: "shallow", "unshallow", then one ACK or NAK, since all haves went out together and without
+ * multi_ack.
+ */
 static int take_ack(struct fetch_parser *parser, struct text line, struct xcp_error *err)
 {
 	if (text_skip(&line, "shallow ") || text_skip(&line, "unshallow "))
@@ -121,7 +127,8 @@ static bool is_ack(struct text line)
 	return text_is(line, "NAK") || text_skip(&line, "ACK ");
 }
 
-static int take_fetch_data(struct fetch_parser *parser, const uint8_t *data, size_t len, struct xcp_error *err)
+static int take_fetch_data(struct fetch_parser *parser, const uint8_t *data, size_t len,
+			   struct xcp_error *err)
 {
 	struct text line = text_from_packet(data, len), words = line;
 
@@ -143,7 +150,8 @@ static int take_fetch_data(struct fetch_parser *parser, const uint8_t *data, siz
 	return 0;
 }
 
-static int take_fetch_packet(void *arg, enum pkt_kind kind, const uint8_t *data, size_t len, struct xcp_error *err)
+static int take_fetch_packet(void *arg, enum pkt_kind kind, const uint8_t *data, size_t len,
+			     struct xcp_error *err)
 {
 	struct fetch_parser *parser = arg;
 
@@ -166,14 +174,15 @@ static int take_fetch_packet(void *arg, enum pkt_kind kind, const uint8_t *data,
 	return malformed(err, "unexpected end of response");
 }
 
-int fetch_parser_feed(struct fetch_parser *parser, const uint8_t *data, size_t len, size_t *out_used,
-		      struct xcp_error *err)
+int fetch_parser_feed(struct fetch_parser *parser, const uint8_t *data, size_t len,
+		      size_t *out_used, struct xcp_error *err)
 {
 	size_t used = 0;
 	int rc = 0;
 
 	if (parser->state != FETCH_RAW && !parser->finished)
-		rc = protocol_feed(&parser->reader, data, len, &used, take_fetch_packet, parser, WHAT_FETCH, err);
+		rc = protocol_feed(&parser->reader, data, len, &used, take_fetch_packet, parser,
+				   WHAT_FETCH, err);
 	if (!rc && parser->state == FETCH_RAW && used < len) {
 		rc = give_pack(parser, data + used, len - used);
 		used = len;
@@ -188,7 +197,8 @@ int fetch_parser_feed(struct fetch_parser *parser, const uint8_t *data, size_t l
 enum sizes_state { SIZES_HEAD, SIZES_LINES };
 
 void sizes_parser_init(struct sizes_parser *parser,
-		       int (*size)(void *arg, const struct oid *oid, bool known, uint64_t size), void *arg)
+		       int (*size)(void *arg, const struct oid *oid, bool known, uint64_t size),
+		       void *arg)
 {
 	memset(parser, 0, sizeof(*parser));
 	pkt_reader_init(&parser->reader);
@@ -228,7 +238,8 @@ static int take_size(struct sizes_parser *parser, struct text line, struct xcp_e
 	int rc;
 
 	if (text_cut_oid(&line, &oid))
-		return xcp_error_set(err, -EPROTO, "cannot read " WHAT_SIZES ": line without an object id");
+		return xcp_error_set(err, -EPROTO,
+				     "cannot read " WHAT_SIZES ": line without an object id");
 	known = line.len > 0;
 	if (known && read_number(line, &size))
 		return xcp_error_set(err, -EPROTO, "cannot read " WHAT_SIZES ": size is no number");
@@ -236,7 +247,8 @@ static int take_size(struct sizes_parser *parser, struct text line, struct xcp_e
 	return rc > 0 ? -ECANCELED : rc;
 }
 
-static int take_sizes_packet(void *arg, enum pkt_kind kind, const uint8_t *data, size_t len, struct xcp_error *err)
+static int take_sizes_packet(void *arg, enum pkt_kind kind, const uint8_t *data, size_t len,
+			     struct xcp_error *err)
 {
 	struct text line = text_from_packet(data, len);
 	struct sizes_parser *parser = arg;
@@ -247,24 +259,28 @@ static int take_sizes_packet(void *arg, enum pkt_kind kind, const uint8_t *data,
 		return 1;
 	}
 	if (kind != PKT_DATA)
-		return xcp_error_set(err, -EPROTO, "cannot read " WHAT_SIZES ": unexpected separator");
+		return xcp_error_set(err, -EPROTO,
+				     "cannot read " WHAT_SIZES ": unexpected separator");
 	rc = protocol_check_err(err, WHAT_SIZES, data, len);
 	if (rc)
 		return rc;
 	if (parser->state == SIZES_LINES)
 		return take_size(parser, line, err);
 	if (!text_is(line, "size"))
-		return xcp_error_set(err, -EPROTO, "cannot read " WHAT_SIZES ": the answer does not begin with size");
+		return xcp_error_set(err, -EPROTO,
+				     "cannot read " WHAT_SIZES
+				     ": the answer does not begin with size");
 	parser->state = SIZES_LINES;
 	return 0;
 }
 
-int sizes_parser_feed(struct sizes_parser *parser, const uint8_t *data, size_t len, size_t *out_used,
-		      struct xcp_error *err)
+int sizes_parser_feed(struct sizes_parser *parser, const uint8_t *data, size_t len,
+		      size_t *out_used, struct xcp_error *err)
 {
 	if (out_used)
 		*out_used = 0;
 	if (parser->finished)
 		return 0;
-	return protocol_feed(&parser->reader, data, len, out_used, take_sizes_packet, parser, WHAT_SIZES, err);
+	return protocol_feed(&parser->reader, data, len, out_used, take_sizes_packet, parser,
+			     WHAT_SIZES, err);
 }

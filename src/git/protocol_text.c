@@ -1,5 +1,6 @@
 /*
- * protocol_text: the small change of the protocol's parsers: cutting lines, feeding packets, repeating what a server said.
+ * protocol_text: the small change of the protocol's parsers: cutting lines, feeding packets,
+ * repeating what a server said.
  */
 #include "git/protocol_internal.h"
 
@@ -121,8 +122,8 @@ static int feed_packet(void *arg, enum pkt_kind kind, const uint8_t *data, size_
 	return rc ? 1 : 0;
 }
 
-int protocol_feed(struct pkt_reader *reader, const uint8_t *data, size_t len, size_t *out_used, packet_fn handle,
-		  void *parser, const char *what, struct xcp_error *err)
+int protocol_feed(struct pkt_reader *reader, const uint8_t *data, size_t len, size_t *out_used,
+		  packet_fn handle, void *parser, const char *what, struct xcp_error *err)
 {
 	struct feeding feeding = { handle, parser, err, 0 };
 	int rc = pkt_reader_feed(reader, data, len, out_used, feed_packet, &feeding);
@@ -130,7 +131,9 @@ int protocol_feed(struct pkt_reader *reader, const uint8_t *data, size_t len, si
 	if (rc > 0)
 		return feeding.rc;
 	if (rc == -EPROTO)
-		return xcp_error_set(err, rc, "cannot read %s: this is not git's packet format; is it a git server?",
-				     what);
+		return xcp_error_set(
+			err, rc,
+			"cannot read %s: this is not git's packet format; is it a git server?",
+			what);
 	return rc ? xcp_error_set(err, rc, "cannot read %s: out of memory", what) : 0;
 }
