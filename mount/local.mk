@@ -1,7 +1,4 @@
 noinst_LIBRARIES += %D%/libmount.a
-%C%_libmount_a_SOURCES =
-%C%_libmount_a_SOURCES += %D%/control.h
-%C%_libmount_a_SOURCES += %D%/session.h
 %C%_libmount_a_SOURCES = \
 	%D%/control.c \
 	%D%/control.h \
