@@ -13,11 +13,13 @@ E2E_PENDING =
 FUZZ_TARGETS =
 
 UNIT_TESTS += %D%/test_block
+UNIT_TESTS += %D%/test_broker
 UNIT_TESTS += %D%/test_buf
 UNIT_TESTS += %D%/test_content
 UNIT_TESTS += %D%/test_delta
 UNIT_TESTS += %D%/test_error
 UNIT_TESTS += %D%/test_hash
+UNIT_TESTS += %D%/test_hosts
 UNIT_TESTS += %D%/test_lock
 UNIT_TESTS += %D%/test_log
 UNIT_TESTS += %D%/test_object
@@ -25,6 +27,7 @@ UNIT_TESTS += %D%/test_oid
 UNIT_TESTS += %D%/test_pack
 UNIT_TESTS += %D%/test_pktline
 UNIT_TESTS += %D%/test_protocol
+UNIT_TESTS += %D%/test_source
 UNIT_TESTS += %D%/test_tap
 UNIT_TESTS += %D%/test_uri
 
@@ -33,6 +36,7 @@ FUZZ_TARGETS += %D%/fuzz_delta
 FUZZ_TARGETS += %D%/fuzz_pack
 FUZZ_TARGETS += %D%/fuzz_pktline
 FUZZ_TARGETS += %D%/fuzz_protocol
+FUZZ_TARGETS += %D%/fuzz_source
 FUZZ_TARGETS += %D%/fuzz_tree
 
 noinst_HEADERS += %D%/expect.h

@@ -1,6 +1,9 @@
 noinst_LIBRARIES += %D%/libremote.a
 %C%_libremote_a_SOURCES =
+%C%_libremote_a_SOURCES += %D%/broker.c
 %C%_libremote_a_SOURCES += %D%/broker.h
+%C%_libremote_a_SOURCES += %D%/hosts.c
 %C%_libremote_a_SOURCES += %D%/hosts.h
 %C%_libremote_a_SOURCES += %D%/remote.h
+%C%_libremote_a_SOURCES += %D%/source.c
 %C%_libremote_a_SOURCES += %D%/source.h
