@@ -17,8 +17,6 @@ class World:
 
 @tap.limit(300)
 def test_five_thousand_files(t, w):
-    if w is None:
-        return
     repo = repos.sources(5000, 300)
     mount = t.use(Mount(w.server.add(repo)))
     with proc.RssSampler(mount.pid) as memory:
@@ -31,8 +29,6 @@ def test_five_thousand_files(t, w):
 
 
 def test_a_large_file(t, w):
-    if w is None:
-        return
     repo = repos.large()
     url = w.server.add(repo)
     want = (repos.clone(repo) / "64MiB.bin").read_bytes()
@@ -47,8 +43,6 @@ def test_a_large_file(t, w):
 
 
 def test_many_readers_of_large_files(t, w):
-    if w is None:
-        return
     repo = repos.large()
     mount = t.use(Mount(w.server.add(repo, "again.git")))
     with proc.RssSampler(mount.pid) as memory:
