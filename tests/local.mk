@@ -67,6 +67,7 @@ E2E_PENDING += %D%/e2e_shared_cache.py
 E2E_PENDING += %D%/e2e_sizes.py
 E2E_PENDING += %D%/e2e_ssh.py
 E2E_PENDING += %D%/e2e_tls_http2.py
+E2E_PENDING += %D%/e2e_valgrind.py
 
 dist_noinst_DATA += %D%/e2e/__init__.py
 dist_noinst_DATA += %D%/e2e/backend.py

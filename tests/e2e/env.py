@@ -36,7 +36,7 @@ def scratch():
     if _scratch is None:
         _scratch = Path(tempfile.mkdtemp(prefix="xcpfs-e2e-", dir="/tmp"))
         os.chmod(_scratch, 0o755)
-        for name, mode in (("home", 0o700), ("run", 0o700), ("tmp", 0o777)):
+        for name, mode in (("home", 0o700), ("run", 0o700), ("tmp", 0o777), ("reports", 0o777)):
             (_scratch / name).mkdir()
             os.chmod(_scratch / name, mode)
         (_scratch / "home" / ".gitconfig").write_text(_GITCONFIG)
@@ -114,6 +114,10 @@ def clean(**extra):
     env.update(HOME=str(scratch() / "home"), XDG_RUNTIME_DIR=str(scratch() / "run"),
                TMPDIR=str(scratch() / "tmp"), LANG="C.UTF-8", LC_ALL="C.UTF-8",
                GIT_CONFIG_NOSYSTEM="1", GIT_TERMINAL_PROMPT="0", PYTHONDONTWRITEBYTECODE="1")
+    # A daemon has no terminal to complain on: sanitizers write to files that tap.py looks at.
+    for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS"):
+        more = os.environ.get(name, "print_stacktrace=1" if name == "UBSAN_OPTIONS" else "")
+        env[name] = f"{more}:log_path={scratch()}/reports/{name[:4].lower()}".lstrip(":")
     env.update(extra)
     return {k: str(v) for k, v in env.items() if v is not None}
 
@@ -127,6 +131,14 @@ def git(*args, cwd=None, stdin=None, env=None, check=True, text=True):
         raise RuntimeError(f"git {args}: exit {done.returncode}: "
                            + done.stderr.decode(errors="replace"))
     return done.stdout.decode(errors="surrogateescape").rstrip("\n") if text else done.stdout
+
+
+def reports():
+    """What sanitizers wrote, by file name; only their first lines."""
+    found = {}
+    for path in sorted((scratch() / "reports").iterdir()):
+        found[path.name] = path.read_text(errors="replace")[:6000]
+    return found
 
 
 def sanitized():

@@ -30,7 +30,7 @@ class Mount:
     """Use as a context manager, or start() and unmount()."""
 
     def __init__(self, source, *options, cache=None, environ=None, at=None, foreground=False,
-                 timeout=60):
+                 timeout=60, under=()):
         self.source = str(source)
         self.options = [str(o) for o in options]
         self.cache = str(cache or env.folder("cache"))
@@ -41,6 +41,7 @@ class Mount:
         self.process = None             # with foreground: the Popen
         self.result = None
         self._foreground = foreground
+        self._under = list(under)       # a command that runs the program: valgrind
         self._timeout = timeout
 
     # life
@@ -71,7 +72,7 @@ class Mount:
 
     def _start_in_front(self):
         self.process = subprocess.Popen(
-            [env.XCPFS, *self.argv()], env=env.clean(**self.environ), stdin=subprocess.DEVNULL,
+            [*self._under, env.XCPFS, *self.argv()], env=env.clean(**self.environ), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         proc.wait_until(lambda: self.process.poll() is not None or self.mounted(), self._timeout,
                         "the mount to appear")

@@ -184,6 +184,9 @@ def _leftovers(story):
         names = [proc.describe(p) for p in proc.program_children()]
         story.ok(left, "no process of the program is left", *names)
         story.equal(env.mountpoints_below(os.fsencode(env.scratch())), [], "no mount is left")
+        reports = env.reports()
+        lines = [line for text in reports.values() for line in text.splitlines()]
+        story.ok(not reports, "no sanitizer wrote a report", *lines[:200])
     proc.kill_children()
 
 
@@ -279,5 +282,6 @@ _NEEDS = {
     "curl": _need_tool("curl"),
     "lighttpd": _need_lighttpd,
     "tls": _need_tls,
+    "valgrind": _need_tool("valgrind"),
     "sshd": _need_tool("sshd", "ssh", "ssh-keygen"),
 }
