@@ -44,6 +44,10 @@ noinst_HEADERS += %D%/git_support.h
 noinst_HEADERS += %D%/pack_support.h
 noinst_HEADERS += %D%/tap.h
 
+SHELL_TESTS += %D%/fuzz_short.sh
+SHELL_TESTS += %D%/lint_headers.sh
+SHELL_TESTS += %D%/lint_layers.sh
+
 E2E_TESTS += %D%/e2e_infrastructure.py
 
 E2E_PENDING += %D%/e2e_cli.py
@@ -69,6 +73,7 @@ E2E_PENDING += %D%/e2e_ssh.py
 E2E_PENDING += %D%/e2e_tls_http2.py
 E2E_PENDING += %D%/e2e_valgrind.py
 
+dist_noinst_DATA += %D%/tap.sh
 dist_noinst_DATA += %D%/e2e/__init__.py
 dist_noinst_DATA += %D%/e2e/backend.py
 dist_noinst_DATA += %D%/e2e/debsource.py
@@ -95,8 +100,11 @@ TAP_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver
 LOG_DRIVER = $(TAP_DRIVER)
 SH_LOG_DRIVER = $(TAP_DRIVER)
 PY_LOG_DRIVER = $(TAP_DRIVER)
-SH_LOG_COMPILER = bash
-PY_LOG_COMPILER = $(PYTHON) -B
+# A test that hangs is ended: with an interrupt, so that it can unmount what it mounted.
+TEST_TIMEOUT = 900
+LOG_COMPILER = timeout -s INT -k 20 $(TEST_TIMEOUT)
+SH_LOG_COMPILER = timeout -s INT -k 20 $(TEST_TIMEOUT) bash
+PY_LOG_COMPILER = timeout -s INT -k 20 $(TEST_TIMEOUT) $(PYTHON) -B
 
 # What a test may rely on, wherever it is run from.
 AM_TESTS_ENVIRONMENT = \
@@ -105,12 +113,109 @@ AM_TESTS_ENVIRONMENT = \
 	top_builddir='$(abs_top_builddir)'; export top_builddir; \
 	SANITIZERS='$(SANITIZERS)'; export SANITIZERS; \
 	CC='$(CC)'; export CC; \
-	PYTHON='$(PYTHON)'; export PYTHON;
+	PYTHON='$(PYTHON)'; export PYTHON; \
+	LINT_CPPFLAGS='$(AM_CPPFLAGS) $(CPPFLAGS)'; export LINT_CPPFLAGS; \
+	FUZZ_BINARIES='$(FUZZ_BINARIES)'; export FUZZ_BINARIES; \
+	FUZZ_WHY='$(FUZZ_WHY)'; export FUZZ_WHY; \
+	ASAN_OPTIONS="$${ASAN_OPTIONS-detect_stack_use_after_return=1}"; export ASAN_OPTIONS; \
+	UBSAN_OPTIONS="$${UBSAN_OPTIONS-print_stacktrace=1}"; export UBSAN_OPTIONS; \
+	TSAN_OPTIONS="$${TSAN_OPTIONS-second_deadlock_stack=1}"; export TSAN_OPTIONS;
 
-check-pending: all
-	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(E2E_PENDING)'
-.PHONY: check-pending
+# ---- fuzzing: the targets and the libraries they test, compiled once more, by clang ----
+
+dist_noinst_DATA += $(FUZZ_TARGETS:=.c)
+dist_noinst_SCRIPTS += %D%/fuzz_corpus.py %D%/fuzz_run.sh %D%/check_long.sh %D%/summary.sh
+
+if FUZZ
+FUZZ_BINARIES = $(FUZZ_TARGETS:%D%/%=fuzz/%)
+endif
+
+FUZZ_SECONDS = 30
+FUZZ_LONG_SECONDS = 60
+FUZZ_FLAGS = -g -O1 -fno-omit-frame-pointer -fno-sanitize-recover=all
+FUZZ_COMPILE = $(FUZZ_CC) $(DEFS) $(AM_CPPFLAGS) $(CPPFLAGS) -std=gnu11 -pthread $(FUZZ_FLAGS) \
+	-fsanitize=fuzzer-no-link,address,undefined
+FUZZ_OBJECTS = $(patsubst %.c,fuzz/obj/%.o,$(filter %.c, \
+	$(src_base_libbase_a_SOURCES) \
+	$(src_git_libgit_a_SOURCES) \
+	$(src_remote_libremote_a_SOURCES) \
+	$(cache_libcache_a_SOURCES)))
+
+fuzz: $(FUZZ_BINARIES)
+	@test -n "$(FUZZ_BINARIES)" || echo "nothing to fuzz: $(FUZZ_WHY)"
+
+fuzz/obj/%.o: %.c config.h
+	$(AM_V_CC)$(MKDIR_P) $(@D) && $(FUZZ_COMPILE) -MMD -MP -c -o $@ $<
+
+fuzz/libfuzz.a: $(FUZZ_OBJECTS)
+	$(AM_V_AR)rm -f $@ && $(AR) cr $@ $(FUZZ_OBJECTS)
+
+fuzz/%: fuzz/obj/%D%/%.o fuzz/libfuzz.a
+	$(AM_V_CCLD)$(FUZZ_CC) -pthread $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined \
+		-o $@ $< fuzz/libfuzz.a $(XCPFS_SYSTEM_LIBS)
+
+.PRECIOUS: fuzz/obj/%.o
+-include $(wildcard fuzz/obj/*/*.d fuzz/obj/*/*/*.d)
+
+# Each target for FUZZ_SECONDS, with a corpus that is made first and kept in fuzz/corpus.
+fuzz-run: fuzz
+	FUZZ_BINARIES='$(FUZZ_BINARIES)' FUZZ_WHY='$(FUZZ_WHY)' FUZZ_SECONDS='$(FUZZ_SECONDS)' \
+		PYTHON='$(PYTHON)' bash $(srcdir)/%D%/fuzz_run.sh
+
+%D%/fuzz_short.log: $(FUZZ_BINARIES)
 
 # Repositories that the stories make once; hundreds of MiB.
 distclean-local:
-	-rm -rf tests/e2e-work
+	-rm -rf %D%/e2e-work
+
+clean-local:
+	-rm -rf fuzz long lint
+
+# ---- what takes longer ----
+
+check-long: all
+	+MAKE='$(MAKE)' top_srcdir='$(abs_top_srcdir)' CC='$(CC)' VALGRIND='$(VALGRIND)' \
+		PYTHON='$(PYTHON)' FUZZ_BINARIES='$(FUZZ_BINARIES)' FUZZ_WHY='$(FUZZ_WHY)' \
+		FUZZ_SECONDS='$(FUZZ_LONG_SECONDS)' UNIT_TESTS='$(UNIT_TESTS)' bash $(srcdir)/%D%/check_long.sh
+
+# Stories of E2E_PENDING alone.
+check-pending: all
+	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(E2E_PENDING)'
+
+# ---- lint: layout, then three readers of the code; each may be run alone ----
+
+lint: lint-format lint-shell lint-cppcheck lint-tidy
+
+LINT_C = $(sort $(filter %.c %.h, \
+	$(src_base_libbase_a_SOURCES) $(src_git_libgit_a_SOURCES) $(src_remote_libremote_a_SOURCES) \
+	$(src_fetch_libfetch_a_SOURCES) $(src_repo_librepo_a_SOURCES) $(src_cli_libcli_a_SOURCES) \
+	$(cache_libcache_a_SOURCES) $(mount_libmount_a_SOURCES) $(xcpfs_SOURCES)))
+LINT_TESTS = $(sort $(UNIT_TESTS:=.c) $(FUZZ_TARGETS:=.c) $(filter %D%/%.h,$(noinst_HEADERS)))
+
+lint-format:
+	$(if $(CLANG_FORMAT),,$(error clang-format is not installed; ./bootstrap lint installs it))
+	cd $(srcdir) && $(CLANG_FORMAT) --dry-run -Werror $(LINT_C) $(LINT_TESTS)
+
+lint-shell:
+	$(if $(SHELLCHECK),,$(error shellcheck is not installed; ./bootstrap lint installs it))
+	cd $(srcdir) && $(SHELLCHECK) -x bootstrap .ci/run $(filter %.sh,$(dist_check_SCRIPTS) \
+		$(dist_noinst_SCRIPTS) $(dist_noinst_DATA))
+
+lint-cppcheck:
+	$(if $(CPPCHECK),,$(error cppcheck is not installed; ./bootstrap lint installs it))
+	cd $(srcdir) && $(CPPCHECK) -q -j 2 --std=c11 --error-exitcode=1 --inline-suppr --library=posix \
+		--enable=warning,performance,portability --suppressions-list=%D%/cppcheck.supp \
+		-D_GNU_SOURCE -DFUSE_USE_VERSION=314 -I . -I src $(filter %.c,$(LINT_C))
+
+TIDY_STAMPS = $(patsubst %.c,lint/%.tidy,$(filter %.c,$(LINT_C)))
+lint-tidy: $(TIDY_STAMPS)
+lint/%.tidy: %.c $(filter %.h,$(LINT_C)) .clang-tidy
+	$(if $(CLANG_TIDY),,$(error clang-tidy is not installed; ./bootstrap lint installs it))
+	$(AM_V_at)$(MKDIR_P) $(@D)
+	$(AM_V_GEN)$(CLANG_TIDY) --quiet --warnings-as-errors='*' $< -- $(DEFS) $(AM_CPPFLAGS) \
+		$(CPPFLAGS) -std=gnu11 -Wall -Wextra -Wno-unused-parameter >$@.out 2>&1 || \
+		{ cat $@.out; exit 1; }
+	$(AM_V_at)mv $@.out $@
+
+.PHONY: fuzz fuzz-run check-long check-pending lint lint-format lint-shell lint-cppcheck lint-tidy
+EXTRA_DIST += .clang-format .clang-tidy .shellcheckrc %D%/cppcheck.supp
