@@ -1,14 +1,17 @@
 /*
  * node: what the kernel calls an inode: one path of one repository in one generation.
  *
- *	made by a lookup (count 1) ---> looked up again (count + 1) ... ---> forgotten down to 0 and without children: freed
+ *	made by a lookup (count 1) ---> looked up again (count + 1) ...
+ *	                           ---> forgotten down to 0 and without children: freed
  *
- * The kernel's nodeid is the node's address, given back by node_id() and node_from_id(): a nodeid is valid exactly as long as the kernel
- * holds lookups on it, so no table is consulted and no lock is taken for reads. The root is FUSE's 1.
- * st_ino is something else: a hash of the path below 2^48, the same at every mount (inode.h).
+ * The kernel's nodeid is the node's address, given back by node_id() and node_from_id(): a nodeid
+ * is valid exactly as long as the kernel holds lookups on it, so no table is consulted and no
+ * lock is taken for reads. The root is FUSE's 1. st_ino is something else: a hash of the path
+ * below 2^48, the same at every mount (inode.h).
  *
- * Everything a node holds is set when it is made, but for: lookups, children, the table links (under the table's lock); size (atomic; set once);
- * dir (atomic pointer; set once, freed with the node).
+ * Everything a node holds is set when it is made, but for: lookups, children, the table links
+ * (under the table's lock); size (atomic; set once); dir (atomic pointer; set once, freed with
+ * the node).
  *
  * Threads: any.
  */

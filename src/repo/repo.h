@@ -4,20 +4,24 @@
  *	repo_open: ref -> commit -> root tree (waits; main thread)
  *	          ---> nodes (node.h) are looked up, read, forgotten ... ---> repo_close
  *
- * Nothing here waits for the network after repo_open(): an operation answers, fails, or parks. To park it takes a repo_wait that the
- * caller embeds next to its request; when the thing has come, wake() is called and the caller asks again with the same repo_wait, which
- * now holds what came, so that progress is made even when the cache keeps nothing.
+ * Nothing here waits for the network after repo_open(): an operation answers, fails, or parks. To
+ * park it takes a repo_wait that the caller embeds next to its request; when the thing has come,
+ * wake() is called and the caller asks again with the same repo_wait, which now holds what came,
+ * so that progress is made even when the cache keeps nothing.
  *
- *	repo_X(..., wait) == REPO_PARKED ---> wake(wait, 0) ---> repo_X(..., wait) again ---> 0, error, or parked once more
+ *	repo_X(..., wait) == REPO_PARKED ---> wake(wait, 0): call repo_X(..., wait) again,
+ *	                                 |    which ends, or parks once more
  *	                                 \-> wake(wait, -errno): answer that
- *	                                 \-> repo_wait_cancel(wait) true: nobody will call; answer EINTR
+ *	                                 \-> repo_wait_cancel() true: nobody will call; answer EINTR
  *
- * `wait` may be NULL: then an operation that would park returns -EAGAIN instead, with nothing asked for.
+ * `wait` may be NULL: then an operation that would park returns -EAGAIN instead, with nothing
+ * asked for.
  *
- * A repo_wait that was handed in belongs to repo from REPO_PARKED on: wake() may run in another thread before repo_X() has returned, so repo_X()
- * does not touch it after it was registered.
+ * A repo_wait that was handed in belongs to repo from REPO_PARKED on: wake() may run in another
+ * thread before repo_X() has returned, so repo_X() does not touch it after it was registered.
  *
- * The node table holds several repositories and generations: a node knows its repo; numbers are unique in the whole table.
+ * The node table holds several repositories and generations: a node knows its repo; numbers are
+ * unique in the whole table.
  *
  * Threads: any, after repo_open(). No lock is held while anything waits or is called back.
  */
@@ -43,26 +47,28 @@ struct node_table;
 /* ---- open and close ---- */
 
 struct repo_config {
-	struct fetch *fetch;	   /* borrowed, outlives the repo */
-	struct remote *remote;	   /* borrowed; for resolving the ref; NULL with offline */
+	struct fetch *fetch;	     /* borrowed, outlives the repo */
+	struct remote *remote;	     /* borrowed; for resolving the ref; NULL with offline */
 	const struct source *source; /* borrowed, outlives the repo */
-	const char *subdir;	   /* NULL: the whole tree; "a/b" */
-	bool offline;		   /* take the last known commit, ask nobody */
-	struct node_table *nodes;  /* borrowed, outlives the repo */
+	const char *subdir;	     /* NULL: the whole tree; "a/b" */
+	bool offline;		     /* take the last known commit, ask nobody */
+	struct node_table *nodes;    /* borrowed, outlives the repo */
 };
 
 /* What came of the ref. */
 struct repo_identity {
 	struct oid commit, tree; /* tree: the root's, not the subdir's */
-	int64_t mtime_s;	 /* of every node: the commit's time, clamped to [1, first mount], kept for good */
-	bool from_cache;	 /* the remote did not answer (or offline): the last known commit */
-	int64_t resolved_s;	 /* when the ref was last resolved */
+	/* of every node: the commit's time, clamped to [1, first mount], kept for good */
+	int64_t mtime_s;
+	bool from_cache;    /* the remote did not answer (or offline): the last known commit */
+	int64_t resolved_s; /* when the ref was last resolved */
 };
 
 /*
- * Resolves the ref, brings the commit, and returns as soon as the tree to be shown can be listed; deeper trees may still be on their way.
- * A ref that was resolved before and a remote that does not answer: the last known commit, with from_cache set.
- * Errors a person reads: no such ref (with what there is, if few), ref names no commit, no such subdir, the remote's own.
+ * Resolves the ref, brings the commit, and returns as soon as the tree to be shown can be listed;
+ * deeper trees may still be on their way. A ref that was resolved before and a remote that does
+ * not answer: the last known commit, with from_cache set. Errors a person reads: no such ref
+ * (with what there is, if few), ref names no commit, no such subdir, the remote's own.
  */
 int repo_open(const struct repo_config *config, struct repo **out, struct xcp_error *err);
 void repo_close(struct repo **repo); /* every node must be gone or forgotten with the session */
@@ -82,8 +88,9 @@ struct repo_wait {
 	struct oid sized;	 /* whose size came; null */
 	uint64_t size;
 };
-void repo_wait_init(struct repo_wait *wait, struct repo *repo, void (*wake)(struct repo_wait *, int status));
-bool repo_wait_cancel(struct repo_wait *wait); /* as fetch_cancel() */
+void repo_wait_init(struct repo_wait *wait, struct repo *repo,
+		    void (*wake)(struct repo_wait *, int status));
+bool repo_wait_cancel(struct repo_wait *wait);	/* as fetch_cancel() */
 void repo_wait_release(struct repo_wait *wait); /* gives back what came; not while parked */
 
 /* ---- nodes: see node.h for the struct and its life ---- */
@@ -93,8 +100,9 @@ struct node *repo_root(struct repo *repo); /* a borrowed node that lives as long
 struct repo_attr {
 	uint64_t ino;
 	uint32_t mode; /* type and permission bits: 040755, 0100644, 0100755, 0120777 */
-	uint64_t size;
-	bool size_known; /* false: size is the placeholder REPO_SIZE_PLACEHOLDER and must not be kept */
+	uint64_t size; /* a directory's is 0 */
+	/* false: size is the placeholder REPO_SIZE_PLACEHOLDER and must not be kept */
+	bool size_known;
 	int64_t mtime_s;
 };
 #define REPO_SIZE_PLACEHOLDER (1ull << 50)
@@ -103,10 +111,15 @@ struct repo_attr {
 void repo_attr_now(struct repo *repo, struct node *node, struct repo_attr *out);
 
 /* Parks until the size is known. */
-int repo_getattr(struct repo *repo, struct node *node, struct repo_wait *wait, struct repo_attr *out);
+int repo_getattr(struct repo *repo, struct node *node, struct repo_wait *wait,
+		 struct repo_attr *out);
 
-/* Parks only while the directory's tree is not here. On 0 *out has one more lookup count (node_forget()). -ENOENT, -ENOTDIR, -ENAMETOOLONG. */
-int repo_lookup(struct repo *repo, struct node *dir, const char *name, struct repo_wait *wait, struct node **out);
+/*
+ * Parks only while the directory's tree is not here. On 0 *out has one more lookup count
+ * (node_forget()). -ENOENT, -ENOTDIR, -ENAMETOOLONG.
+ */
+int repo_lookup(struct repo *repo, struct node *dir, const char *name, struct repo_wait *wait,
+		struct node **out);
 
 /* Makes sure that the directory's entries are in memory (they stay while the node lives). */
 int repo_dir_load(struct repo *repo, struct node *dir, struct repo_wait *wait);
@@ -116,18 +129,31 @@ struct repo_dirent {
 	uint32_t mode;	  /* type bits */
 	uint64_t ino;
 };
-/* Entry `index` of a loaded directory, in the tree's order, refused names left out; -ENOENT behind the end. "." and ".." are the caller's. */
+/*
+ * Entry `index` of a loaded directory, in the tree's order, refused names left out; -ENOENT
+ * behind the end. "." and ".." are the caller's.
+ */
 int repo_dirent(struct repo *repo, struct node *dir, size_t index, struct repo_dirent *out);
-/* The node of entry `index` with one more lookup count, for READDIRPLUS. NULL when out of memory or behind the end. */
+/*
+ * The node of entry `index` with one more lookup count, for READDIRPLUS. NULL when out of memory
+ * or behind the end.
+ */
 struct node *repo_dirent_node(struct repo *repo, struct node *dir, size_t index);
 
 /* The directory that `node` is in, borrowed while `node` lives; the root's is itself. For "..". */
 struct node *repo_parent(struct repo *repo, struct node *node);
 
-/* Bytes of a file; len at most 1 MiB. Cut at the end; empty behind it. -EISDIR, -EINVAL for a link. */
-int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len, struct repo_wait *wait, struct spans *out);
+/*
+ * Bytes of a file; len at most 1 MiB. Cut at the end; empty behind it. -EISDIR, -EINVAL for a
+ * link.
+ */
+int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len,
+	      struct repo_wait *wait, struct spans *out);
 
-/* The link's target as a block; -EINVAL for what is no link, -ENAMETOOLONG for one longer than 4,095 bytes, -EIO for one with a NUL. */
+/*
+ * The link's target as a block; -EINVAL for what is no link, -ENAMETOOLONG for one longer than
+ * 4,095 bytes, -EIO for one with a NUL.
+ */
 int repo_readlink(struct repo *repo, struct node *node, struct repo_wait *wait, struct block **out);
 
 /* For status FILE and xattrs. */
