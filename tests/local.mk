@@ -22,11 +22,13 @@ UNIT_TESTS += %D%/test_error
 UNIT_TESTS += %D%/test_hash
 UNIT_TESTS += %D%/test_hosts
 UNIT_TESTS += %D%/test_inode
+UNIT_TESTS += %D%/test_http
 UNIT_TESTS += %D%/test_lock
 UNIT_TESTS += %D%/test_log
 UNIT_TESTS += %D%/test_object
 UNIT_TESTS += %D%/test_oid
 UNIT_TESTS += %D%/test_pack
+UNIT_TESTS += %D%/test_pipe
 UNIT_TESTS += %D%/test_pktline
 UNIT_TESTS += %D%/test_protocol
 UNIT_TESTS += %D%/test_source
@@ -43,7 +45,9 @@ FUZZ_TARGETS += %D%/fuzz_tree
 
 noinst_HEADERS += %D%/expect.h
 noinst_HEADERS += %D%/git_support.h
+noinst_HEADERS += %D%/http_support.h
 noinst_HEADERS += %D%/pack_support.h
+noinst_HEADERS += %D%/remote_support.h
 noinst_HEADERS += %D%/tap.h
 
 SHELL_TESTS += %D%/fuzz_short.sh

@@ -166,32 +166,38 @@ out:
 	return rc;
 }
 
+static const struct key {
+	const char *name;
+	size_t field;
+	bool is_template;
+} keys[] = {
+	{ "kind", offsetof(struct host, kind), false }, { "alias", offsetof(struct host, alias), false },
+	{ "git", offsetof(struct host, git), true },	{ "api", offsetof(struct host, api), true },
+	{ "raw", offsetof(struct host, raw), true },
+};
+
+static const struct key *key_find(const char *name)
+{
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (strcmp(keys[i].name, name) == 0)
+			return &keys[i];
+	return NULL;
+}
+
 int host_table_set(struct host_table *table, const char *name, const char *key, const char *value,
 		   struct xcp_error *err)
 {
 	struct host *host;
-	bool template = true;
-	size_t field;
+	const struct key *known = key_find(key);
 
 	if (!name_valid(name))
 		return xcp_error_set(err, -EINVAL, "\"%s\" is no host name", name);
-	if (strcmp(key, "git") == 0)
-		field = offsetof(struct host, git);
-	else if (strcmp(key, "api") == 0)
-		field = offsetof(struct host, api);
-	else if (strcmp(key, "raw") == 0)
-		field = offsetof(struct host, raw);
-	else if (template = false, strcmp(key, "kind") == 0)
-		field = offsetof(struct host, kind);
-	else if (strcmp(key, "alias") == 0)
-		field = offsetof(struct host, alias);
-	else
+	if (!known)
 		return xcp_error_set(err, -EINVAL,
 				     "host \"%s\": unknown key \"%s\"; known are kind, git, api, "
 				     "raw and alias",
 				     name, key);
-
-	if (template) {
+	if (known->is_template) {
 		int rc = template_check(name, key, value, err);
 
 		if (rc)
@@ -203,7 +209,7 @@ int host_table_set(struct host_table *table, const char *name, const char *key, 
 	host = find_by_name(table, name);
 	if (!host)
 		host = host_add(table, name);
-	if (!host || set_string((char **)((char *)host + field), value))
+	if (!host || set_string((char **)((char *)host + known->field), value))
 		return xcp_error_set(err, -ENOMEM, "host \"%s\": out of memory", name);
 	return 0;
 }

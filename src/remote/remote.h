@@ -30,6 +30,7 @@
 struct net;
 struct net_config {
 	unsigned connect_timeout_ms; /* 0: 15,000 */
+	unsigned stall_timeout_ms;   /* without a byte in either direction, pauses apart; 0: 60,000 */
 	const char *user_agent;	     /* borrowed for net_open(); NULL: PROTOCOL_AGENT */
 };
 int net_open(const struct net_config *config, struct net **out, struct xcp_error *err);

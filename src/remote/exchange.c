@@ -1,0 +1,291 @@
+/*
+ * exchange: curl's easy interface, with the options that every request of ours has.
+ *
+ * Only http and https, no redirects, Basic authentication only (sent at once, so that no request is made twice behind our back), no
+ * "Expect: 100-continue" (a round trip for nothing). A transfer that moves no byte for the stall time is given up, pauses apart.
+ */
+#include "remote/exchange.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+
+#include "base/clock.h"
+#include "remote/remote_internal.h"
+
+#define ERROR_BODY_MAX (64 << 10) /* of an answer that nobody reads */
+#define RETRY_AFTER_MAX_S 86400
+
+static struct exchange *of_transfer(struct net_transfer *transfer)
+{
+	return (struct exchange *)((char *)transfer - offsetof(struct exchange, transfer));
+}
+
+static struct exchange *of_timer(struct net_timer *timer)
+{
+	return (struct exchange *)((char *)timer - offsetof(struct exchange, timer));
+}
+
+int exchange_gzip(const struct buf *in, struct buf *out)
+{
+	z_stream z = { 0 };
+	int rc;
+
+	if (in->len > UINT32_MAX / 2 || deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, 15 + 16, 8,
+						     Z_DEFAULT_STRATEGY) != Z_OK)
+		return -ENOMEM;
+	rc = buf_reserve(out, deflateBound(&z, (uLong)in->len));
+	if (rc == 0) {
+		z.next_in = in->data;
+		z.avail_in = (uInt)in->len;
+		z.next_out = out->data;
+		z.avail_out = (uInt)out->cap;
+		rc = deflate(&z, Z_FINISH) == Z_STREAM_END ? 0 : -ENOMEM;
+		out->len = out->cap - z.avail_out;
+	}
+	deflateEnd(&z);
+	return rc;
+}
+
+/* ---- what came ---- */
+
+static uint64_t header_number(CURL *easy, const char *name, bool *out_found)
+{
+	struct curl_header *header;
+
+	*out_found = curl_easy_header(easy, name, 0, CURLH_HEADER, -1, &header) == CURLHE_OK;
+	return *out_found ? strtoull(header->value, NULL, 10) : 0;
+}
+
+static uint64_t wait_asked_for_ms(CURL *easy)
+{
+	curl_off_t after_s = 0;
+	bool limited, named;
+	uint64_t reset_s;
+	int64_t now_s = clock_wall_s();
+
+	curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &after_s);
+	if (after_s <= 0 && header_number(easy, "x-ratelimit-remaining", &limited) == 0 && limited) {
+		reset_s = header_number(easy, "x-ratelimit-reset", &named);
+		if (named && reset_s < INT64_MAX && (int64_t)reset_s > now_s)
+			after_s = (curl_off_t)reset_s - now_s;
+	}
+	if (after_s <= 0)
+		return 0;
+	return (uint64_t)(after_s < RETRY_AFTER_MAX_S ? after_s : RETRY_AFTER_MAX_S) * 1000;
+}
+
+static void note_head(struct exchange *exchange)
+{
+	CURL *easy = exchange->transfer.easy;
+	const char *type = NULL;
+
+	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &exchange->status);
+	curl_easy_getinfo(easy, CURLINFO_CONTENT_TYPE, &type);
+	exchange->answer_type[0] = '\0';
+	if (type)
+		text_printable(exchange->answer_type, sizeof(exchange->answer_type), type, strlen(type));
+}
+
+static void note_all(struct exchange *exchange)
+{
+	CURL *easy = exchange->transfer.easy;
+	curl_off_t up = 0, down = 0;
+	const char *redirect = NULL;
+	long request_len = 0, connections = 0;
+
+	note_head(exchange);
+	curl_easy_getinfo(easy, CURLINFO_REQUEST_SIZE, &request_len);
+	curl_easy_getinfo(easy, CURLINFO_NUM_CONNECTS, &connections);
+	curl_easy_getinfo(easy, CURLINFO_SIZE_UPLOAD_T, &up);
+	curl_easy_getinfo(easy, CURLINFO_SIZE_DOWNLOAD_T, &down);
+	curl_easy_getinfo(easy, CURLINFO_REDIRECT_URL, &redirect);
+	exchange->sent = request_len > 0;
+	exchange->connections = (unsigned)connections;
+	exchange->bytes_sent = (uint64_t)up;
+	exchange->bytes_received = (uint64_t)down;
+	if (redirect)
+		exchange->redirect = strdup(redirect);
+	exchange->retry_after_ms = wait_asked_for_ms(easy);
+}
+
+/* An answer that is no answer: keeps its first words when they are meant for people. */
+static size_t take_error(struct exchange *exchange, const char *data, size_t len)
+{
+	if (exchange->error_len == 0 && strncasecmp(exchange->answer_type, "text/plain", 10) == 0)
+		text_printable(exchange->said, sizeof(exchange->said), data, len);
+	exchange->error_len += len;
+	return exchange->error_len > ERROR_BODY_MAX ? 0 : len;
+}
+
+static size_t take_bytes(char *data, size_t size, size_t count, void *arg)
+{
+	struct exchange *exchange = arg;
+	int rc;
+
+	if (exchange->paused)
+		return CURL_WRITEFUNC_PAUSE;
+	if (!exchange->status)
+		note_head(exchange);
+	if (exchange->status != 200)
+		return take_error(exchange, data, size * count);
+	rc = exchange->take(exchange, (const uint8_t *)data, size * count);
+	exchange->paused = rc > 0;
+	return rc < 0 ? 0 : size * count;
+}
+
+/* ---- its life ---- */
+
+static void finish(struct exchange *exchange)
+{
+	net_timer_stop(&exchange->timer);
+	note_all(exchange);
+	curl_easy_cleanup(exchange->transfer.easy);
+	exchange->transfer.easy = NULL;
+	curl_slist_free_all(exchange->headers);
+	exchange->headers = NULL;
+}
+
+static void transfer_ended(struct net_transfer *transfer, CURLcode code)
+{
+	struct exchange *exchange = of_transfer(transfer);
+
+	exchange->code = code;
+	finish(exchange);
+	exchange->ended(exchange);
+}
+
+static void check_progress(struct net_timer *timer)
+{
+	struct exchange *exchange = of_timer(timer);
+	unsigned stall_ms = net_settings(exchange->net)->stall_timeout_ms;
+	curl_off_t up = 0, down = 0;
+
+	curl_easy_getinfo(exchange->transfer.easy, CURLINFO_SIZE_UPLOAD_T, &up);
+	curl_easy_getinfo(exchange->transfer.easy, CURLINFO_SIZE_DOWNLOAD_T, &down);
+	if (exchange->paused || (uint64_t)(up + down) != exchange->moved_bytes) {
+		exchange->moved_bytes = (uint64_t)(up + down);
+		exchange->moved_ms = net_now_ms();
+	}
+	if (net_now_ms() - exchange->moved_ms >= stall_ms) {
+		exchange->stalled = true;
+		net_transfer_stop(exchange->net, &exchange->transfer);
+		transfer_ended(&exchange->transfer, CURLE_OPERATION_TIMEDOUT);
+		return;
+	}
+	net_timer_set(exchange->net, timer, stall_ms / 4 + 1);
+}
+
+static bool add_header(struct exchange *exchange, const char *name, const char *value)
+{
+	struct buf line = BUF_INIT;
+	struct curl_slist *list = NULL;
+
+	if (buf_addf(&line, "%s: %s", name, value) == 0 && buf_str(&line))
+		list = curl_slist_append(exchange->headers, buf_str(&line));
+	buf_release(&line);
+	if (list)
+		exchange->headers = list;
+	return list;
+}
+
+static bool set_headers(struct exchange *exchange)
+{
+	bool ok = !exchange->accept || add_header(exchange, "Accept", exchange->accept);
+
+	if (exchange->ask_v2)
+		ok = ok && add_header(exchange, "Git-Protocol", "version=2");
+	if (exchange->body) {
+		struct curl_slist *list = curl_slist_append(exchange->headers, "Expect:");
+
+		ok = ok && list;
+		exchange->headers = list ? list : exchange->headers;
+		ok = ok && add_header(exchange, "Content-Type", exchange->content_type);
+		if (exchange->body_gzipped)
+			ok = ok && add_header(exchange, "Content-Encoding", "gzip");
+	}
+	return ok;
+}
+
+static bool set_options(struct exchange *exchange)
+{
+	const struct net_settings *settings = net_settings(exchange->net);
+	CURL *easy = exchange->transfer.easy;
+	CURLcode rc = CURLE_OK;
+
+#define SET(option, value) (rc = rc ? rc : curl_easy_setopt(easy, CURLOPT_##option, value))
+	SET(URL, exchange->url);
+	SET(PROTOCOLS_STR, "http,https");
+	SET(HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
+	SET(FOLLOWLOCATION, 0L);
+	SET(NOSIGNAL, 1L);
+	SET(TCP_KEEPALIVE, 1L);
+	SET(BUFFERSIZE, 65536L);
+	SET(CONNECTTIMEOUT_MS, (long)settings->connect_timeout_ms);
+	SET(USERAGENT, settings->user_agent);
+	SET(ACCEPT_ENCODING, exchange->take_gzip ? "gzip, deflate" : "identity");
+	SET(ERRORBUFFER, exchange->curl_words);
+	SET(WRITEFUNCTION, take_bytes);
+	SET(WRITEDATA, exchange);
+	SET(HTTPHEADER, exchange->headers);
+	SET(HTTPAUTH, (long)CURLAUTH_BASIC);
+	if (settings->ca_file)
+		SET(CAINFO, settings->ca_file);
+	if (settings->ca_path)
+		SET(CAPATH, settings->ca_path);
+	if (exchange->user) {
+		SET(USERNAME, exchange->user);
+		SET(PASSWORD, exchange->password ? exchange->password : "");
+	} else {
+		SET(NETRC, (long)CURL_NETRC_OPTIONAL);
+	}
+	if (exchange->body) {
+		SET(POST, 1L);
+		SET(POSTFIELDSIZE_LARGE, (curl_off_t)exchange->body->len);
+		SET(POSTFIELDS, exchange->body->data);
+	}
+#undef SET
+	return rc == CURLE_OK;
+}
+
+int exchange_start(struct exchange *exchange)
+{
+	exchange->transfer.easy = curl_easy_init();
+	exchange->transfer.ended = transfer_ended;
+	exchange->timer.fire = check_progress;
+	if (!exchange->transfer.easy)
+		return -ENOMEM;
+	if (!set_headers(exchange) || !set_options(exchange) ||
+	    net_transfer_start(exchange->net, &exchange->transfer)) {
+		finish(exchange);
+		return -ENOMEM;
+	}
+	exchange->moved_ms = net_now_ms();
+	net_timer_set(exchange->net, &exchange->timer,
+		      net_settings(exchange->net)->stall_timeout_ms / 4 + 1);
+	return 0;
+}
+
+void exchange_resume(struct exchange *exchange)
+{
+	if (!exchange->paused)
+		return;
+	exchange->paused = false;
+	exchange->moved_ms = net_now_ms();
+	curl_easy_pause(exchange->transfer.easy, CURLPAUSE_CONT);
+}
+
+void exchange_stop(struct exchange *exchange)
+{
+	if (!exchange->transfer.easy)
+		return;
+	net_transfer_stop(exchange->net, &exchange->transfer);
+	finish(exchange);
+}
+
+void exchange_release(struct exchange *exchange)
+{
+	free(exchange->redirect);
+	exchange->redirect = NULL;
+}

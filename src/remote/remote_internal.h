@@ -1,0 +1,123 @@
+/*
+ * remote_internal: what remote.c and the transports share.
+ *
+ *	remote_start_*: call made, start job posted ---> ops->start ---> call_feed ... ---> call_end / call_fail ---> call_done
+ *	                                                     +---> ops->resume, ops->cancel (jobs as well)
+ *
+ * remote.c knows git's answers and owns the calls; a transport moves bytes and says how the line ended.
+ *
+ * Threads: transports and calls live on the network thread; what is different says so.
+ */
+#ifndef REMOTE_REMOTE_INTERNAL_H
+#define REMOTE_REMOTE_INTERNAL_H
+
+#include <stdarg.h>
+#include <sys/queue.h>
+
+#include "base/buf.h"
+#include "base/lock.h"
+#include "remote/net.h"
+#include "remote/remote.h"
+
+enum call_kind { CALL_REFS, CALL_FETCH, CALL_SIZES };
+
+struct remote_call {
+	/* set before the start */
+	struct remote *remote;
+	enum call_kind kind;
+	struct remote_sink *sink;
+	struct buf request;	   /* as git says it */
+	struct ref_list *out_refs; /* CALL_REFS: filled before a good done(); borrowed */
+	/* owned by the network thread */
+	union {
+		struct refs_parser refs;
+		struct fetch_parser fetch;
+		struct sizes_parser sizes;
+	} parser;
+	struct remote_outcome outcome;
+	bool judged;	    /* outcome holds the verdict */
+	bool paused;	    /* the sink asked for it */
+	uint64_t taken_len; /* bytes of the answer so far */
+	void *line;	    /* the transport's part */
+	TAILQ_ENTRY(remote_call) queue; /* the transport's */
+	struct net_job start_job, resume_job, cancel_job;
+	/* under the remote's lock */
+	LIST_ENTRY(remote_call) link;
+};
+
+struct transport_ops {
+	/* Makes remote->transport. No I/O. Any thread. */
+	int (*open)(struct remote *remote, struct xcp_error *err);
+	/* When no call is left: ends connections and children, frees the transport. */
+	void (*close)(struct remote *remote);
+	/*
+	 * Learns what the server can do, and its refs where they come along (v0). Waits; not on the network thread. Writes the outs only on
+	 * success.
+	 */
+	int (*connect)(struct remote *remote, struct server_caps *out_caps, struct ref_list *out_refs,
+		       struct xcp_error *err);
+	/* Begins a call, which ends with call_done(), perhaps within. */
+	void (*start)(struct remote_call *call);
+	/* The sink wants more: goes on when it was paused. */
+	void (*resume)(struct remote_call *call);
+	/* Stops a call that was started and leads to call_done(). */
+	void (*cancel)(struct remote_call *call);
+};
+extern const struct transport_ops http_transport, pipe_transport;
+
+struct remote {
+	/* set at open */
+	const struct transport_ops *ops;
+	struct net *net;
+	struct broker *broker; /* NULL: none */
+	const struct source *source;
+	bool no_helpers;
+	/* written by connect, while nothing else goes on */
+	void *transport;
+	struct server_caps caps;
+	bool connected, probed; /* probed: caps are the server's words, not what was remembered */
+	struct ref_list refs;	/* v0: from the probe, not handed out yet */
+	bool have_refs;
+	/* under `lock` */
+	struct lock lock;
+	struct lock_cond calls_changed;
+	LIST_HEAD(, remote_call) calls;
+	bool closing;
+	struct remote_counters counters;
+};
+
+/* ---- for transports: feeding a call ---- */
+
+/*
+ * Bytes of the answer. Returns 0, 1 when the sink asked for a pause (all the same all of `data` was taken), or a negative errno when
+ * the answer is no good: the verdict is set, and no more may be fed. *out_used (may be NULL): behind the end of an answer nothing is taken.
+ */
+int call_feed(struct remote_call *call, const uint8_t *data, size_t len, size_t *out_used);
+bool call_finished(const struct remote_call *call); /* the end of the answer has been seen */
+bool call_whole(const struct remote_call *call); /* or it is one that ends with the line (v0 without sideband), and the line has ended */
+
+/* The line ended: OK when the answer was whole, otherwise a verdict on what is missing. `how` says how it ended. Keeps an earlier verdict. */
+void call_end(struct remote_call *call, const char *how);
+
+/* Sets the verdict (the first one stands); the message gets what was done, to what, in front. */
+void call_fail(struct remote_call *call, enum remote_verdict verdict, int code, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+/* The last thing: tells the sink and frees the call. */
+void call_done(struct remote_call *call);
+
+/* ---- for transports: the rest ---- */
+
+/* What a server's own words mean. NULL-terminated text. */
+enum remote_verdict verdict_of_words(const char *words);
+int verdict_code(enum remote_verdict verdict); /* the errno that goes with it */
+
+/* Copies text from outside for people: one line of printable ASCII. */
+void text_printable(char *out, size_t out_len, const char *text, size_t len);
+
+/* Adds to the counters. Any thread. */
+void remote_count(struct remote *remote, const struct remote_counters *more);
+/* One request of the call's kind, in `out`, to be filled further. */
+void call_counters(const struct remote_call *call, struct remote_counters *out);
+
+#endif

@@ -1,0 +1,264 @@
+/*
+ * http_support: a web server inside a test that answers from a script and keeps what it was asked.
+ *
+ *	web_start ---> (requests: the n-th one, in order of arrival, gets the n-th reply; the last reply serves all that follow) ---> web_stop
+ *
+ * Threads: one that accepts and one per connection; a test reads the log after what it waits for has been answered, or after web_stop().
+ */
+#ifndef TESTS_HTTP_SUPPORT_H
+#define TESTS_HTTP_SUPPORT_H
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+
+#define WEB_REQUESTS_MAX 64
+
+struct web_reply {
+	int status; /* 0: closes without a word; -1: says nothing until web_stop() */
+	const char *type;    /* Content-Type; NULL: none */
+	const char *headers; /* more lines, each with \r\n; NULL */
+	const void *body;
+	size_t len;	   /* 0 with a body: strlen */
+	size_t send_len;   /* with `cut`: how much of the body is really sent, then the connection closes */
+	bool cut;
+	bool stall;	   /* after send_len bytes: nothing more until web_stop() */
+	bool close;	   /* after the answer, without saying so before */
+};
+
+struct web_request {
+	char line[512]; /* "GET /path HTTP/1.1" */
+	char head[4096];
+	struct buf body; /* as it came */
+};
+
+struct web {
+	int fd;
+	unsigned short port;
+	const struct web_reply *script;
+	size_t script_len;
+	pthread_t acceptor;
+	pthread_mutex_t mutex;
+	pthread_cond_t stopped;
+	bool stopping;
+	unsigned connections;
+	pthread_t threads[WEB_REQUESTS_MAX];
+	int fds[WEB_REQUESTS_MAX];
+	size_t request_count;
+	size_t response_bytes; /* of bodies */
+	struct web_request requests[WEB_REQUESTS_MAX];
+};
+
+struct web_connection {
+	struct web *web;
+	int fd;
+};
+
+static inline bool web_send(int fd, const void *data, size_t len)
+{
+	const char *p = data;
+
+	while (len > 0) {
+		ssize_t n = send(fd, p, len, MSG_NOSIGNAL);
+
+		if (n <= 0)
+			return false;
+		p += n;
+		len -= (size_t)n;
+	}
+	return true;
+}
+
+/* The value of a header as a string in `out`; "" when it is not there. */
+static inline const char *web_header(const struct web_request *request, const char *name, char *out, size_t out_len)
+{
+	size_t name_len = strlen(name);
+
+	out[0] = '\0';
+	for (const char *line = request->head; line && *line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (strncasecmp(line, name, name_len) == 0 && line[name_len] == ':') {
+			const char *value = line + name_len + 1 + strspn(line + name_len + 1, " ");
+
+			snprintf(out, out_len, "%.*s", (int)strcspn(value, "\r\n"), value);
+			break;
+		}
+	}
+	return out;
+}
+
+/* One request; false at the end of the connection. */
+static inline bool web_receive(int fd, struct buf *pending, struct web_request *out)
+{
+	char room[16384], value[64];
+	uint8_t *end;
+	size_t body_len, head_len;
+
+	while (!(end = pending->len ? memmem(pending->data, pending->len, "\r\n\r\n", 4) : NULL)) {
+		ssize_t n = recv(fd, room, sizeof(room), 0);
+
+		if (n <= 0 || buf_add(pending, room, (size_t)n))
+			return false;
+	}
+	head_len = (size_t)(end - pending->data) + 4;
+	if (head_len >= sizeof(out->head))
+		return false;
+	memcpy(out->head, pending->data, head_len);
+	out->head[head_len] = '\0';
+	snprintf(out->line, sizeof(out->line), "%.*s", (int)strcspn(out->head, "\r"), out->head);
+	buf_consume(pending, head_len);
+	body_len = (size_t)strtoul(web_header(out, "Content-Length", value, sizeof(value)), NULL, 10);
+	while (pending->len < body_len) {
+		ssize_t n = recv(fd, room, sizeof(room), 0);
+
+		if (n <= 0 || buf_add(pending, room, (size_t)n))
+			return false;
+	}
+	if (body_len)
+		buf_add(&out->body, pending->data, body_len);
+	buf_consume(pending, body_len);
+	return true;
+}
+
+static inline void web_wait_for_stop(struct web *web)
+{
+	pthread_mutex_lock(&web->mutex);
+	while (!web->stopping)
+		pthread_cond_wait(&web->stopped, &web->mutex);
+	pthread_mutex_unlock(&web->mutex);
+}
+
+/* False when the connection is to be closed. */
+static inline bool web_answer(struct web *web, int fd, const struct web_reply *reply)
+{
+	size_t len = reply->body && !reply->len ? strlen(reply->body) : reply->len;
+	size_t send_len = reply->cut || reply->stall ? reply->send_len : len;
+	char head[2048];
+
+	if (reply->status < 0)
+		web_wait_for_stop(web);
+	if (reply->status <= 0)
+		return false;
+	snprintf(head, sizeof(head), "HTTP/1.1 %d Said\r\nContent-Length: %zu\r\n%s%s%s%s\r\n", reply->status, len,
+		 reply->type ? "Content-Type: " : "", reply->type ? reply->type : "", reply->type ? "\r\n" : "",
+		 reply->headers ? reply->headers : "");
+	pthread_mutex_lock(&web->mutex);
+	web->response_bytes += send_len;
+	pthread_mutex_unlock(&web->mutex);
+	if (!web_send(fd, head, strlen(head)) || (send_len && !web_send(fd, reply->body, send_len)))
+		return false;
+	if (reply->stall)
+		web_wait_for_stop(web);
+	return !reply->cut && !reply->stall && !reply->close;
+}
+
+static inline void *web_serve(void *arg)
+{
+	struct web_connection *connection = arg;
+	struct web *web = connection->web;
+	struct buf pending = BUF_INIT;
+	int fd = connection->fd;
+	bool more = true;
+
+	free(connection);
+	while (more) {
+		struct web_request request = { .body = BUF_INIT };
+		const struct web_reply *reply = NULL;
+
+		if (!web_receive(fd, &pending, &request)) {
+			buf_release(&request.body);
+			break;
+		}
+		pthread_mutex_lock(&web->mutex);
+		if (web->request_count < WEB_REQUESTS_MAX) {
+			size_t i = web->request_count++;
+
+			web->requests[i] = request;
+			reply = &web->script[i < web->script_len ? i : web->script_len - 1];
+		}
+		pthread_mutex_unlock(&web->mutex);
+		more = reply && web_answer(web, fd, reply);
+	}
+	shutdown(fd, SHUT_RDWR);
+	buf_release(&pending);
+	return NULL;
+}
+
+static inline void *web_accept(void *arg)
+{
+	struct web *web = arg;
+
+	for (;;) {
+		struct web_connection *connection = malloc(sizeof(*connection));
+		int fd = accept(web->fd, NULL, NULL);
+		unsigned i;
+
+		if (fd < 0 || !connection) {
+			free(connection);
+			return NULL;
+		}
+		*connection = (struct web_connection){ web, fd };
+		pthread_mutex_lock(&web->mutex);
+		i = web->connections++;
+		web->fds[i % WEB_REQUESTS_MAX] = fd;
+		pthread_mutex_unlock(&web->mutex);
+		if (i >= WEB_REQUESTS_MAX || pthread_create(&web->threads[i], NULL, web_serve, connection))
+			abort();
+	}
+}
+
+static inline void web_start(struct web *web, const struct web_reply *script, size_t script_len)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(address);
+
+	memset(web, 0, sizeof(*web));
+	web->script = script;
+	web->script_len = script_len;
+	pthread_mutex_init(&web->mutex, NULL);
+	pthread_cond_init(&web->stopped, NULL);
+	web->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (web->fd < 0 || bind(web->fd, (struct sockaddr *)&address, len) || listen(web->fd, 64) ||
+	    getsockname(web->fd, (struct sockaddr *)&address, &len) ||
+	    pthread_create(&web->acceptor, NULL, web_accept, web))
+		abort();
+	web->port = ntohs(address.sin_port);
+}
+
+/* Ends all connections. The log stays until web_release(). */
+static inline void web_stop(struct web *web)
+{
+	unsigned connections;
+
+	shutdown(web->fd, SHUT_RDWR);
+	pthread_join(web->acceptor, NULL);
+	close(web->fd);
+	pthread_mutex_lock(&web->mutex);
+	web->stopping = true;
+	connections = web->connections;
+	for (unsigned i = 0; i < connections; i++)
+		shutdown(web->fds[i], SHUT_RDWR);
+	pthread_cond_broadcast(&web->stopped);
+	pthread_mutex_unlock(&web->mutex);
+	for (unsigned i = 0; i < connections; i++) {
+		pthread_join(web->threads[i], NULL);
+		close(web->fds[i]);
+	}
+}
+
+static inline void web_release(struct web *web)
+{
+	for (size_t i = 0; i < web->request_count; i++)
+		buf_release(&web->requests[i].body);
+}
+
+#endif
