@@ -1,25 +1,32 @@
 /*
- * cache: objects, their sizes and other facts, on disk, shared by every mount of every process of a user.
+ * cache: objects, their sizes and other facts, on disk, shared by every mount of every process
+ * of a user.
  *
- *	DIR/v1/lock		flock: shared by every process that has the cache open
- *	DIR/v1/index/		LMDB: oid -> {type, size, where}, blocks, facts; rebuildable
- *	DIR/v1/segments/NNN	append-only files of self-describing records (segment.h)
+ *	DIR/v1/index/		LMDB: oid -> {type, size, where}, blocks, facts (index.h)
+ *	DIR/v1/segments/ID	append-only files of self-describing records (record.h)
  *	DIR/v1/tmp/		nothing that must survive
+ *	DIR/v1/write.lock	who may write; open.lock: who may open (store.h)
  *
- * A put is visible to every later call of this process at once, and on disk a little later: one writer thread compresses,
- * appends the records of a batch, then commits the facts that name them in one LMDB transaction. Content comes before the fact that names it;
- * kill -9 loses at most what was queued.
+ * A put is visible to every later call of this process at once, and on disk a little later: one
+ * writer thread compresses, appends the records of a batch, then commits the facts that name
+ * them in one LMDB transaction. Content comes before the fact that names it; kill -9 loses at
+ * most what was queued.
  *
- * Every read is checked. A fault (damaged, truncated, full, locked, read-only, deleted while in use) is a miss: -ENOENT,
- * logged once per kind and interval, counted; the caller goes to the remote. A cache that cannot be opened at all is still a
- * working cache with nothing in it but what is pending in memory: cache_open() fails only when out of memory.
+ * Every read is checked. A fault (damaged, truncated, full, locked, read-only, deleted while in
+ * use) is a miss: -ENOENT, logged once per kind and interval, counted; the caller goes to the
+ * remote. A cache that cannot be opened at all is still a working cache with nothing in it but
+ * what is pending in memory: cache_open() fails only when out of memory.
  *
- * LMDB's rules that this folder keeps: opened once per process and after the last fork; no transaction outlives the call that began it; nothing
- * that points into the map leaves index.c; one writer (the writer thread); MDB_NOTLS readers.
+ * LMDB's rules that this folder keeps: opened once per process and after the last fork; no
+ * transaction outlives the call that began it; nothing that points into the map leaves index.c;
+ * one writer (the writer thread); MDB_NOTLS readers.
  *
- *	cache_open ---> get/read/stat/put/facts ---> cache_close (drains the writer; marks a clean end when it is the last process)
+ *	cache_open ---> get/read/stat/put/facts ---> cache_close
  *
- * Threads: any, all calls, after cache_open(). Calls may wait on disk, never on the network; cache_put() may wait for room up to its wait_ms.
+ * Closing drains the writer, and marks a clean end when this is the last process.
+ *
+ * Threads: any, all calls, after cache_open(). Calls may wait on disk, never on the network;
+ * cache_put() may wait for room up to its wait_ms.
  */
 #ifndef CACHE_CACHE_H
 #define CACHE_CACHE_H
@@ -36,18 +43,24 @@
 
 struct cache;
 
-/* Objects up to this size are one record; larger ones are blocks of this size, the last one shorter. */
+/*
+ * Objects up to this size are one record; larger ones are blocks of this size, the last one
+ * shorter.
+ */
 #define CACHE_BLOCK_LEN (128u * 1024)
 
 struct cache_config {
-	const char *dir;	/* made if missing, 0700; borrowed during cache_open() */
-	size_t queue_max_len;	/* bytes of content that wait for the writer; 0: 16 MiB */
-	size_t memory_max_len;	/* bytes of decompressed blocks kept at hand; 0: 8 MiB */
+	const char *dir;	  /* made if missing, 0700; borrowed during cache_open() */
+	size_t queue_max_len;	  /* bytes of content that wait for the writer; 0: 16 MiB */
+	size_t memory_max_len;	  /* bytes of decompressed blocks kept at hand; 0: 8 MiB */
 	uint64_t segment_max_len; /* 0: 256 MiB; smaller in tests */
 };
 
-/* Never fails for what it finds on disk: see the top. Returns 0 or -ENOMEM. `err` gets a sentence also when 0 is returned with a cache that
- * only lives in memory (err->code is then not 0, for the caller to log). */
+/*
+ * Never fails for what it finds on disk: see the top. Returns 0 or -ENOMEM. `err` gets a
+ * sentence also when 0 is returned with a cache that only lives in memory (err->code is then
+ * not 0, for the caller to log).
+ */
 int cache_open(const struct cache_config *config, struct cache **out, struct xcp_error *err);
 void cache_close(struct cache **cache);
 
@@ -61,18 +74,24 @@ struct cache_stat {
 /* What is known of an object. -ENOENT on a miss. */
 int cache_stat(struct cache *cache, const struct oid *oid, struct cache_stat *out);
 
-/* The whole object, for trees and commits: in memory, or the pending file. -ENOENT on a miss, -EFBIG above max_len. */
+/*
+ * The whole object, for trees and commits: in memory, or the pending file. -ENOENT on a miss,
+ * -EFBIG above max_len.
+ */
 int cache_get(struct cache *cache, const struct oid *oid, size_t max_len, struct content **out);
 
 /*
- * The bytes [off, off+len) cut at the object's end; len at most 1 MiB. `out` is empty when off is at or behind the end. All or nothing:
- * -ENOENT when any block is missing or bad.
+ * The bytes [off, off+len) cut at the object's end; len at most 1 MiB. `out` is empty when off
+ * is at or behind the end. All or nothing: -ENOENT when any block is missing or bad.
  */
-int cache_read(struct cache *cache, const struct oid *oid, uint64_t off, size_t len, struct spans *out);
+int cache_read(struct cache *cache, const struct oid *oid, uint64_t off, size_t len,
+	       struct spans *out);
 
 /*
- * Hands verified content to the writer (takes its own reference). When the queue is full waits up to wait_ms for room, then drops
- * it: -EAGAIN. What is here already is not stored twice.
+ * Hands verified content to the writer (takes its own reference). When the queue is full waits
+ * up to wait_ms for room, then drops it: -EAGAIN. While degraded the oldest makes room at once:
+ * memory keeps the newest. What is here already is not stored twice. -EINVAL for content
+ * without a type or an algorithm.
  */
 int cache_put(struct cache *cache, struct content *content, unsigned wait_ms);
 
@@ -85,17 +104,26 @@ int cache_put_sizes(struct cache *cache, const struct cache_size *sizes, size_t 
 
 /* ---- facts: small named values (refs, capabilities, identities) ---- */
 
-/* `kind` is a short word ("ref", "caps", "mount", ...). Any key, any length up to 64 KiB. Stored with the time. */
-int cache_fact_put(struct cache *cache, const char *kind, const void *key, size_t key_len, const void *value,
-		   size_t value_len);
+/*
+ * `kind` is a short word ("ref", "caps", "mount", ...). Any key, any length up to 64 KiB.
+ * Stored with the time.
+ */
+int cache_fact_put(struct cache *cache, const char *kind, const void *key, size_t key_len,
+		   const void *value, size_t value_len);
 /* -ENOENT on a miss. out_stored_s: seconds since 1970, may be NULL. */
-int cache_fact_get(struct cache *cache, const char *kind, const void *key, size_t key_len, struct buf *out,
-		   int64_t *out_stored_s);
+int cache_fact_get(struct cache *cache, const char *kind, const void *key, size_t key_len,
+		   struct buf *out, int64_t *out_stored_s);
 
-/* Waits until everything queued before the call is on disk or dropped. */
+/*
+ * Waits until everything queued before the call is on disk or dropped, or was tried in vain: then
+ * the cache is degraded and keeps it in memory.
+ */
 void cache_flush(struct cache *cache);
 
-/* An unlinked O_TMPFILE in the cache's tmp directory, else in $TMPDIR or /tmp; for content that is too large for memory. fd or -errno. */
+/*
+ * An unlinked O_TMPFILE in the cache's tmp directory, else in $TMPDIR or /tmp; for content that
+ * is too large for memory. fd or -errno.
+ */
 int cache_tmpfile(struct cache *cache);
 
 /* ---- looking and clearing ---- */
@@ -121,7 +149,10 @@ struct cache_info {
 /* Looks at a cache directory, in use or not. -ENOENT when there is none. */
 int cache_info(const char *dir, struct cache_info *out, struct xcp_error *err);
 
-/* Empties a cache directory, in use or not: mounts that use it go on and fetch again. Returns the bytes given back in *out_freed. */
+/*
+ * Empties a cache directory, in use or not: mounts that use it go on and fetch again. Returns
+ * the bytes given back in *out_freed.
+ */
 int cache_clear(const char *dir, uint64_t *out_freed, struct xcp_error *err);
 
 #endif

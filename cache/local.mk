@@ -1,3 +1,12 @@
 noinst_LIBRARIES += %D%/libcache.a
 %C%_libcache_a_SOURCES =
+%C%_libcache_a_SOURCES += %D%/bytes.h
 %C%_libcache_a_SOURCES += %D%/cache.h
+%C%_libcache_a_SOURCES += %D%/codec.c
+%C%_libcache_a_SOURCES += %D%/codec.h
+%C%_libcache_a_SOURCES += %D%/index.c
+%C%_libcache_a_SOURCES += %D%/index.h
+%C%_libcache_a_SOURCES += %D%/record.c
+%C%_libcache_a_SOURCES += %D%/record.h
+%C%_libcache_a_SOURCES += %D%/segment.c
+%C%_libcache_a_SOURCES += %D%/segment.h

@@ -184,6 +184,25 @@ def fuzz_source(_repos):
         yield text.encode()
 
 
+def record(kind, codec, block, size, raw_len, body):
+    """One record of a segment, without its checks: the target makes those."""
+    head = b"xcRC" + bytes((1, kind, 1, codec)) + bytes(8) + bytes(range(1, 21)) + bytes(12)
+    head += block.to_bytes(4, "little") + b"\3\0\0\0" + size.to_bytes(8, "little")
+    head += raw_len.to_bytes(4, "little") + len(body).to_bytes(4, "little") + bytes(16)
+    return head + body + bytes(-len(body) % 8)
+
+
+def fuzz_segment(_repos):
+    raw = b"the bytes of a small object"
+    frame = (b"\x28\xb5\x2f\xfd\x20" + bytes((27,)) + (27 << 3 | 1).to_bytes(3, "little") + raw)
+    zeros = b"\x28\xb5\x2f\xfd\xa0\0\0\2\0" + (131072 << 3 | 3).to_bytes(3, "little") + b"\0"
+    yield b"\1" + bytes(64) + record(1, 0, 0, 27, 27, raw) + record(1, 0, 0, 0, 0, b"")
+    yield b"\1" + bytes(64) + record(1, 1, 0, 200, 200, frame)
+    yield (b"\1" + bytes(64) + record(2, 1, 0, 262144 + 27, 131072, zeros) +
+           record(2, 0, 2, 262144 + 27, 27, raw))
+    yield b"\0" + b"xcpfsSEG" + bytes(56) + record(1, 0, 0, 27, 27, raw)
+
+
 def write(folder, target, seeds):
     where = folder / target
     where.mkdir(parents=True, exist_ok=True)
