@@ -15,6 +15,7 @@ FUZZ_TARGETS =
 UNIT_TESTS += %D%/test_block
 UNIT_TESTS += %D%/test_broker
 UNIT_TESTS += %D%/test_buf
+UNIT_TESTS += %D%/test_cache
 UNIT_TESTS += %D%/test_content
 UNIT_TESTS += %D%/test_delta
 UNIT_TESTS += %D%/test_dir

@@ -1,0 +1,69 @@
+/*
+ * cache_internal: what the public face (cache.c) and the writer thread (writer.c) share.
+ *
+ *	caller --put--> pending --writer--> segments, then index
+ *	caller --get--> blocks, pending, then store (index, segments)
+ *
+ * Threads: every field says whose it is. `lock` is never held over disk I/O, nor over anything
+ * that frees contents.
+ */
+#ifndef CACHE_INTERNAL_H
+#define CACHE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/lock.h"
+#include "base/log.h"
+#include "cache/blocks.h"
+#include "cache/cache.h"
+#include "cache/pending.h"
+#include "cache/store.h"
+
+#define CACHE_WHY_LEN 160
+#define CACHE_LOG_INTERVAL_MS 60000
+
+enum fault_kind { FAULT_RECORD, FAULT_VALUE, FAULT_INDEX, FAULT_STORE, FAULT_KIND_COUNT };
+
+struct counters {
+	_Atomic uint64_t hits, misses, puts, put_bytes, dropped, stored_bytes, faults;
+};
+
+struct writer;
+
+struct cache {
+	/* set before threads start */
+	char *dir; /* absolute; owned */
+	size_t queue_max_len;
+	uint64_t segment_max_len;
+	struct blocks *blocks;
+	pthread_t writer_thread;
+	struct writer *writer; /* used by its thread only */
+
+	struct counters counters;
+	struct log_limit limits[FAULT_KIND_COUNT];
+
+	/* asked by any thread, answered by the writer */
+	_Atomic bool index_damaged; /* throw it away */
+
+	struct lock lock;
+	struct lock_cond work; /* the writer waits for something to do */
+	struct lock_cond room; /* putters wait for room */
+	struct lock_cond done; /* flushers wait for their sequence number */
+	/* under lock */
+	struct pending pending;
+	struct store *store; /* counted; NULL: nothing on disk now */
+	bool stopping;
+	unsigned flusher_count;
+	uint64_t failed_attempts; /* of the writer, so far */
+	bool degraded;
+	char degraded_why[CACHE_WHY_LEN];
+};
+
+/* Counts a fault and logs it once per kind and interval. */
+void cache_fault(struct cache *cache, enum fault_kind kind, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+#endif
