@@ -215,7 +215,8 @@ lint-cppcheck:
 	$(if $(CPPCHECK),,$(error cppcheck is not installed; ./bootstrap lint installs it))
 	cd $(srcdir) && $(CPPCHECK) -q -j 2 --std=c11 --error-exitcode=1 --inline-suppr --library=posix \
 		--enable=warning,performance,portability --suppressions-list=%D%/cppcheck.supp \
-		-D_GNU_SOURCE -DFUSE_USE_VERSION=314 -I . -I src $(filter %.c,$(LINT_C))
+		-D_GNU_SOURCE -DFUSE_USE_VERSION=314 \
+		-D'LIST_HEAD(name,type)=struct name{struct type *lh_first;}' -I . -I src $(filter %.c,$(LINT_C))
 
 TIDY_STAMPS = $(patsubst %.c,lint/%.tidy,$(filter %.c,$(LINT_C)))
 lint-tidy: $(TIDY_STAMPS)

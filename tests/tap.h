@@ -179,8 +179,8 @@ __attribute__((unused, noreturn)) static void tap_skip_all(const char *reason)
 #define CHECK_STR(got, want)                                                                       \
 	do {                                                                                       \
 		const char *tap_got = (got), *tap_want = (want);                                   \
-		if ((!tap_got || !tap_want) ? tap_got != tap_want                                  \
-					    : strcmp(tap_got, tap_want) != 0)                      \
+		if ((!tap_got || !tap_want) ? tap_got != tap_want :                                \
+					      strcmp(tap_got, tap_want) != 0)                      \
 			FAIL("%s is \"%s\", want \"%s\"", #got, tap_got ? tap_got : "(null)",      \
 			     tap_want ? tap_want : "(null)");                                      \
 	} while (0)

@@ -46,10 +46,14 @@ static void test_reads_are_cut_at_the_end(void)
 		size_t len;
 		const char *want;
 	} rows[] = {
-		{ 0, 16, "0123456789abcdef" }, { 0, 100, "0123456789abcdef" },
-		{ 3, 4, "3456" },	       { 15, 1, "f" },
-		{ 10, SIZE_MAX, "abcdef" },    { 16, 1, "" },
-		{ 17, 1, "" },		       { UINT64_MAX, SIZE_MAX, "" },
+		{ 0, 16, "0123456789abcdef" },
+		{ 0, 100, "0123456789abcdef" },
+		{ 3, 4, "3456" },
+		{ 15, 1, "f" },
+		{ 10, SIZE_MAX, "abcdef" },
+		{ 16, 1, "" },
+		{ 17, 1, "" },
+		{ UINT64_MAX, SIZE_MAX, "" },
 		{ 4, 0, "" },
 	};
 

@@ -161,7 +161,8 @@ static void test_threads_start_with_signals_blocked(void)
 	bool blocked = false;
 	sigset_t mask;
 
-	CHECK_INT(thread_start(&thread, "a name that is far too long", look_at_thread, &blocked), 0);
+	CHECK_INT(thread_start(&thread, "a name that is far too long", look_at_thread, &blocked),
+		  0);
 	pthread_join(thread, NULL);
 	CHECK(blocked);
 	pthread_sigmask(SIG_SETMASK, NULL, &mask);

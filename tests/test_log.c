@@ -163,7 +163,8 @@ static void test_threads_write_whole_lines(void)
 	for (int i = 0; i < 4; i++)
 		pthread_join(threads[i], NULL);
 	text = close_file();
-	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save), lines++) {
+	for (line = strtok_r(text, "\n", &save); line;
+	     line = strtok_r(NULL, "\n", &save), lines++) {
 		CHECK_CONTAINS(line, "abcdefghijklmnopqrstuvwxyz end");
 		CHECK_NULL(strstr(strstr(line, " end"), "thread="));
 	}

@@ -44,9 +44,10 @@ static void test_what_is_no_id_is_refused(void)
 		const char *hex;
 		size_t len;
 	} rows[] = {
-		{ "", 0 },	 { SHA1, 39 },		{ SHA1 "0", 41 },
-		{ SHA256, 63 },	 { SHA256 "00", 66 },	{ "g123456789abcdef0123456789abcdef01234567", 40 },
-		{ SHA256, 0 },	 { "0123456789abcdef0123456789abcdef0123456 ", 40 },
+		{ "", 0 },	     { SHA1, 39 },
+		{ SHA1 "0", 41 },    { SHA256, 63 },
+		{ SHA256 "00", 66 }, { "g123456789abcdef0123456789abcdef01234567", 40 },
+		{ SHA256, 0 },	     { "0123456789abcdef0123456789abcdef0123456 ", 40 },
 	};
 	struct oid oid = { .algo = 77 };
 

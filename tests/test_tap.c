@@ -70,10 +70,10 @@ static void test_failures_say_where_and_both_values(void)
 		void (*test)(void);
 		const char *says[3];
 	} rows[] = {
-		{fails_int, {"tests/test_tap.c:", "2 + 2 is 4, want 5 = 5", "not ok 1 - row"}},
-		{fails_str, {"is \"left\", want \"right\"", "not ok 1 - row", "1..1"}},
-		{fails_mem, {"(3 bytes) \"ab\\x0a\"", "(3 bytes) \"abc\"", "not ok 1 - row"}},
-		{fails_truth, {"1 > 2 is false", "row 7", "not ok 1 - row"}},
+		{ fails_int, { "tests/test_tap.c:", "2 + 2 is 4, want 5 = 5", "not ok 1 - row" } },
+		{ fails_str, { "is \"left\", want \"right\"", "not ok 1 - row", "1..1" } },
+		{ fails_mem, { "(3 bytes) \"ab\\x0a\"", "(3 bytes) \"abc\"", "not ok 1 - row" } },
+		{ fails_truth, { "1 > 2 is false", "row 7", "not ok 1 - row" } },
 	};
 	char out[4096];
 	size_t i, j;

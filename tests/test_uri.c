@@ -54,10 +54,26 @@ static void test_parts(void)
 static void test_refused(void)
 {
 	static const char *const rows[] = {
-		"",	       "://h",		"h/p",		 "http:/h",	   "1http://h",
-		"ht tp://h",   "http://h\n/",	"http://h/\177", "http://h/%",	   "http://h/%4",
-		"http://h/%g0", "http://u%0@h", "http://u%00@h", "http://h:0/",	   "http://h:65536/",
-		"http://h:1x", "http://h:-1",	"http://[::1",	 "http://[::1]x/", "http://[]/",
+		"",
+		"://h",
+		"h/p",
+		"http:/h",
+		"1http://h",
+		"ht tp://h",
+		"http://h\n/",
+		"http://h/\177",
+		"http://h/%",
+		"http://h/%4",
+		"http://h/%g0",
+		"http://u%0@h",
+		"http://u%00@h",
+		"http://h:0/",
+		"http://h:65536/",
+		"http://h:1x",
+		"http://h:-1",
+		"http://[::1",
+		"http://[::1]x/",
+		"http://[]/",
 		"http://u:p%zz@h",
 	};
 	struct uri uri = { .scheme = NULL };

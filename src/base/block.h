@@ -39,7 +39,10 @@ struct spans {
 	size_t len; /* of all */
 	struct span v[SPANS_MAX];
 };
-#define SPANS_INIT { .count = 0, .len = 0 }
+#define SPANS_INIT                                                                                 \
+	{                                                                                          \
+		.count = 0, .len = 0                                                               \
+	}
 
 /* Takes over the caller's reference. -E2BIG when full (the reference is dropped). */
 int spans_add_take(struct spans *spans, struct block *block, size_t off, size_t len);

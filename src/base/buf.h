@@ -18,10 +18,16 @@ struct buf {
 	uint8_t *data;
 	size_t len, cap;
 };
-#define BUF_INIT { NULL, 0, 0 }
+#define BUF_INIT                                                                                   \
+	{                                                                                          \
+		NULL, 0, 0                                                                         \
+	}
 
 void buf_release(struct buf *buf); /* frees and zeroes; harmless on an empty one */
-static inline void buf_clear(struct buf *buf) { buf->len = 0; } /* keeps the memory */
+static inline void buf_clear(struct buf *buf)
+{
+	buf->len = 0;
+} /* keeps the memory */
 
 /* All that add return 0 or -ENOMEM (also for a length that would overflow), and then change nothing. */
 int buf_reserve(struct buf *buf, size_t extra_len);

@@ -8,11 +8,11 @@
 
 #include <stdint.h>
 
-uint64_t clock_ms(void);   /* monotonic */
-uint64_t clock_ns(void);   /* monotonic, for latencies; never faked */
+uint64_t clock_ms(void);    /* monotonic */
+uint64_t clock_ns(void);    /* monotonic, for latencies; never faked */
 int64_t clock_wall_s(void); /* seconds since 1970 */
 
-void clock_fake(uint64_t ms);	      /* from here on clock_ms() is this, and clock_wall_s() ms/1000 */
+void clock_fake(uint64_t ms); /* from here on clock_ms() is this, and clock_wall_s() ms/1000 */
 void clock_fake_advance(uint64_t ms); /* moves a faked clock */
 void clock_real(void);
 

@@ -39,8 +39,10 @@ struct content {
 };
 
 /* Both take over what they are given, also when they fail (NULL: out of memory). */
-struct content *content_from_block_take(const struct oid *oid, enum object_type type, struct block *block);
-struct content *content_from_fd_take(const struct oid *oid, enum object_type type, int fd, uint64_t size);
+struct content *content_from_block_take(const struct oid *oid, enum object_type type,
+					struct block *block);
+struct content *content_from_fd_take(const struct oid *oid, enum object_type type, int fd,
+				     uint64_t size);
 
 struct content *content_ref(struct content *content);
 void content_unref(struct content *content); /* NULL is fine */

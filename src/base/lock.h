@@ -21,7 +21,8 @@
 
 struct lock {
 	pthread_mutex_t mutex;
-	_Atomic int holder; /* thread id of the holder, 0 when free; relaxed: only its holder relies on it */
+	_Atomic int
+		holder; /* thread id of the holder, 0 when free; relaxed: only its holder relies on it */
 };
 
 void lock_init(struct lock *lock);

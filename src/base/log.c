@@ -157,7 +157,8 @@ bool log_limit_pass(struct log_limit *limit, uint64_t interval_ms, unsigned *out
 	uint64_t next = atomic_load(&limit->next_ms);
 
 	/* of those who find the time come, the one that moves it on speaks */
-	if (now < next || !atomic_compare_exchange_strong(&limit->next_ms, &next, now + interval_ms)) {
+	if (now < next ||
+	    !atomic_compare_exchange_strong(&limit->next_ms, &next, now + interval_ms)) {
 		atomic_fetch_add(&limit->suppressed, 1);
 		return false;
 	}

@@ -24,13 +24,22 @@ struct oid {
 	uint8_t hash[OID_MAX_LEN];
 };
 
-static inline size_t oid_algo_len(enum oid_algo algo) { return algo == OID_SHA256 ? 32 : 20; }
-static inline size_t oid_len(const struct oid *oid) { return oid_algo_len(oid->algo); }
+static inline size_t oid_algo_len(enum oid_algo algo)
+{
+	return algo == OID_SHA256 ? 32 : 20;
+}
+static inline size_t oid_len(const struct oid *oid)
+{
+	return oid_algo_len(oid->algo);
+}
 static inline bool oid_equal(const struct oid *a, const struct oid *b)
 {
 	return memcmp(a, b, sizeof(*a)) == 0;
 }
-static inline bool oid_is_null(const struct oid *oid) { return oid->algo == 0; }
+static inline bool oid_is_null(const struct oid *oid)
+{
+	return oid->algo == 0;
+}
 
 /* `hash` holds oid_algo_len(algo) bytes. */
 struct oid oid_from_bytes(enum oid_algo algo, const uint8_t *hash);

@@ -162,7 +162,7 @@ static int split_host(const char *text, size_t len, struct host_port *out)
 static int parse_authority(const char *text, size_t len, struct uri *out)
 {
 	const char *at = memrchr(text, '@', len);
-	struct host_port found;
+	struct host_port found = { 0 };
 	int rc = 0;
 
 	if (at) {
@@ -239,7 +239,7 @@ static size_t user_info_len(const char *text)
 	size_t authority_len = strcspn(text, "/?# \t\r\n");
 	const char *at = memrchr(text, '@', authority_len);
 	const char *far_at = strrchr(text, '@');
-	struct host_port found;
+	struct host_port found = { 0 };
 
 	if (at)
 		return (size_t)(at + 1 - text);
