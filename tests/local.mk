@@ -26,6 +26,7 @@ UNIT_TESTS += %D%/test_inode
 UNIT_TESTS += %D%/test_http
 UNIT_TESTS += %D%/test_lock
 UNIT_TESTS += %D%/test_log
+UNIT_TESTS += %D%/test_node
 UNIT_TESTS += %D%/test_object
 UNIT_TESTS += %D%/test_oid
 UNIT_TESTS += %D%/test_pack
@@ -33,9 +34,12 @@ UNIT_TESTS += %D%/test_pipe
 UNIT_TESTS += %D%/test_pktline
 UNIT_TESTS += %D%/test_protocol
 UNIT_TESTS += %D%/test_segment
+UNIT_TESTS += %D%/test_repo
+UNIT_TESTS += %D%/test_resolve
 UNIT_TESTS += %D%/test_source
 UNIT_TESTS += %D%/test_tap
 UNIT_TESTS += %D%/test_uri
+UNIT_TESTS += %D%/test_walk
 
 FUZZ_TARGETS += %D%/fuzz_commit
 FUZZ_TARGETS += %D%/fuzz_delta
@@ -48,6 +52,7 @@ FUZZ_TARGETS += %D%/fuzz_tree
 
 noinst_HEADERS += %D%/cache_support.h
 noinst_HEADERS += %D%/expect.h
+noinst_HEADERS += %D%/fake_fetch.h
 noinst_HEADERS += %D%/git_support.h
 noinst_HEADERS += %D%/http_support.h
 noinst_HEADERS += %D%/pack_support.h
@@ -99,6 +104,11 @@ dist_noinst_DATA += %D%/e2e/sshd.py
 dist_noinst_DATA += %D%/e2e/tap.py
 dist_noinst_DATA += %D%/e2e/tls.py
 dist_noinst_DATA += %D%/e2e/wire.py
+
+# Tests of the repo link a fetch and a remote that do what they say.
+%C%_test_repo_SOURCES = %D%/test_repo.c %D%/fake_fetch.c
+%C%_test_resolve_SOURCES = %D%/test_resolve.c %D%/fake_fetch.c
+%C%_test_walk_SOURCES = %D%/test_walk.c %D%/fake_fetch.c
 
 LDADD = $(XCPFS_LIBS) $(XCPFS_SYSTEM_LIBS)
 check_PROGRAMS += $(UNIT_TESTS)
