@@ -6,6 +6,8 @@ noinst_LIBRARIES += %D%/libmount.a
 	%D%/dirops.h \
 	%D%/latency.c \
 	%D%/latency.h \
+	%D%/loop.c \
+	%D%/loop.h \
 	%D%/op.h \
 	%D%/ops.c \
 	%D%/ops.h \

@@ -1,16 +1,11 @@
 /*
  * The life of a mount: options to libfuse, the mount itself, the loop, and an end that leaves nothing behind: no parked request, no thread,
  * no mount. Requests are ops.c's; waiting is parked.c's.
- *
- * The loop is libfuse's. Its workers sit in read(2) on the device, and libfuse itself only looks whether it should end when one of them comes back. So to
- * stop it, session_stop() asks the kernel for a reply that needs no caller (FUSE_NOTIFY_RETRIEVE of nothing from the root): one worker returns
- * with it, sees the flag, and the loop ends. Both steps may be taken in a signal handler.
  */
 #include "mount/session.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fuse.h>
 #include <poll.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -214,6 +209,7 @@ static struct session *session_new(const struct session_config *config)
 	session->workers = config->workers ? config->workers : choose_workers();
 	session->expire_ns = tuning_request_timeout_ms(NULL) * 1000000 / 4 * 3;
 	parked_list_init(&session->parked);
+	loop_init(&session->loop);
 	session->mountpoint = strdup(config->mountpoint);
 	session->source = strdup(config->source);
 	if (!session->mountpoint || !session->source)
@@ -319,19 +315,6 @@ static void expirer_end(struct expirer *expirer)
 	lock_release(&expirer->lock);
 }
 
-static int loop(struct session *session)
-{
-	struct fuse_loop_config *config = fuse_loop_cfg_create();
-
-	if (!config)
-		return -ENOMEM;
-	fuse_loop_cfg_set_clone_fd(config, 1);
-	fuse_loop_cfg_set_max_threads(config, session->workers);
-	int rc = fuse_session_loop_mt(session->fuse, config);
-	fuse_loop_cfg_destroy(config);
-	return rc < 0 ? rc : 0;
-}
-
 int session_run(struct session *session, struct xcp_error *err)
 {
 	struct expirer expirer;
@@ -340,8 +323,7 @@ int session_run(struct session *session, struct xcp_error *err)
 	if (rc != 0)
 		return xcp_error_set(err, rc, "cannot serve %s: no thread", session->mountpoint);
 
-	rc = loop(session);
-	fuse_session_exit(session->fuse); /* the loop has taken its flag back; replies from now on go nowhere */
+	rc = loop_run(&session->loop, session->fuse, session->workers);
 	expirer_end(&expirer);
 	parked_list_close(&session->parked);
 	if (rc != 0)
@@ -352,20 +334,7 @@ int session_run(struct session *session, struct xcp_error *err)
 
 void session_stop(struct session *session)
 {
-	struct {
-		struct fuse_out_header header;
-		struct fuse_notify_retrieve_out retrieve;
-	} wake = {
-		.header = { .len = sizeof(wake), .error = FUSE_NOTIFY_RETRIEVE },
-		.retrieve = { .nodeid = FUSE_ROOT_ID },
-	};
-	int saved = errno;
-
-	fuse_session_exit(session->fuse);
-	/* When this fails the connection is gone, and the workers with it. */
-	ssize_t put = write(fuse_session_fd(session->fuse), &wake, sizeof(wake));
-	(void)put;
-	errno = saved;
+	loop_stop(&session->loop);
 }
 
 /* ---- close ---- */
@@ -396,6 +365,7 @@ void session_close(struct session **session)
 		return;
 	parked_list_close(&closing->parked);
 	parked_list_release(&closing->parked);
+	loop_release(&closing->loop);
 	if (closing->mounted) {
 		fuse_session_unmount(closing->fuse);
 		detach(closing);

@@ -13,6 +13,7 @@
 
 #include "mount/dirops.h"
 #include "mount/latency.h"
+#include "mount/loop.h"
 #include "mount/op.h"
 #include "mount/options.h"
 #include "mount/parked.h"
@@ -33,6 +34,7 @@ struct session {
 	bool mounted;
 	uint64_t expire_ns; /* a parked request ends after this; 0: never */
 
+	struct loop loop;
 	struct dirops dirops;
 	struct parked_list parked;
 
