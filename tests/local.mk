@@ -17,29 +17,29 @@ UNIT_TESTS += %D%/test_broker
 UNIT_TESTS += %D%/test_buf
 UNIT_TESTS += %D%/test_cache
 UNIT_TESTS += %D%/test_content
+UNIT_TESTS += %D%/test_control
 UNIT_TESTS += %D%/test_delta
 UNIT_TESTS += %D%/test_dir
 UNIT_TESTS += %D%/test_error
 UNIT_TESTS += %D%/test_hash
 UNIT_TESTS += %D%/test_hosts
-UNIT_TESTS += %D%/test_inode
 UNIT_TESTS += %D%/test_http
+UNIT_TESTS += %D%/test_inode
+UNIT_TESTS += %D%/test_latency
 UNIT_TESTS += %D%/test_lock
 UNIT_TESTS += %D%/test_log
-UNIT_TESTS += %D%/test_node
 UNIT_TESTS += %D%/test_object
 UNIT_TESTS += %D%/test_oid
 UNIT_TESTS += %D%/test_pack
+UNIT_TESTS += %D%/test_parked
 UNIT_TESTS += %D%/test_pipe
 UNIT_TESTS += %D%/test_pktline
 UNIT_TESTS += %D%/test_protocol
 UNIT_TESTS += %D%/test_segment
-UNIT_TESTS += %D%/test_repo
-UNIT_TESTS += %D%/test_resolve
+UNIT_TESTS += %D%/test_session
 UNIT_TESTS += %D%/test_source
 UNIT_TESTS += %D%/test_tap
 UNIT_TESTS += %D%/test_uri
-UNIT_TESTS += %D%/test_walk
 
 FUZZ_TARGETS += %D%/fuzz_commit
 FUZZ_TARGETS += %D%/fuzz_delta
@@ -52,7 +52,7 @@ FUZZ_TARGETS += %D%/fuzz_tree
 
 noinst_HEADERS += %D%/cache_support.h
 noinst_HEADERS += %D%/expect.h
-noinst_HEADERS += %D%/fake_fetch.h
+noinst_HEADERS += %D%/fake_repo.h
 noinst_HEADERS += %D%/git_support.h
 noinst_HEADERS += %D%/http_support.h
 noinst_HEADERS += %D%/pack_support.h
@@ -105,10 +105,9 @@ dist_noinst_DATA += %D%/e2e/tap.py
 dist_noinst_DATA += %D%/e2e/tls.py
 dist_noinst_DATA += %D%/e2e/wire.py
 
-# Tests of the repo link a fetch and a remote that do what they say.
-%C%_test_repo_SOURCES = %D%/test_repo.c %D%/fake_fetch.c
-%C%_test_resolve_SOURCES = %D%/test_resolve.c %D%/fake_fetch.c
-%C%_test_walk_SOURCES = %D%/test_walk.c %D%/fake_fetch.c
+# Linked before the libraries, the fake takes librepo's place.
+%C%_test_parked_SOURCES = %D%/test_parked.c %D%/fake_repo.c
+%C%_test_session_SOURCES = %D%/test_session.c %D%/fake_repo.c
 
 LDADD = $(XCPFS_LIBS) $(XCPFS_SYSTEM_LIBS)
 check_PROGRAMS += $(UNIT_TESTS)
