@@ -16,6 +16,7 @@ UNIT_TESTS += %D%/test_block
 UNIT_TESTS += %D%/test_broker
 UNIT_TESTS += %D%/test_buf
 UNIT_TESTS += %D%/test_cache
+UNIT_TESTS += %D%/test_cli
 UNIT_TESTS += %D%/test_content
 UNIT_TESTS += %D%/test_control
 UNIT_TESTS += %D%/test_delta
