@@ -6,7 +6,7 @@
 
 #include "base/buf.h"
 #include "cli/mounts.h"
-#include "cli/options.h"
+#include "cli/option_table.h"
 #include "cli/settings.h"
 #include "tap.h"
 
@@ -49,7 +49,7 @@ static void test_options_may_follow_operands_and_end_with_two_dashes(void)
 		int count;
 
 		memcpy(argv, table[i].argv, sizeof(table[i].argv));
-		CHECK_INT(options_parse(rows, table[i].argc, argv, note_option, &seen, &operands, &count), table[i].ret);
+		CHECK_INT(option_table_parse(rows, table[i].argc, argv, note_option, &seen, &operands, &count), table[i].ret);
 		CHECK_STR(seen.len ? buf_str(&seen) : "", table[i].seen);
 		if (!table[i].ret)
 			CHECK_INT(count, table[i].operand_count);

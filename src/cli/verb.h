@@ -6,7 +6,7 @@
 #ifndef CLI_VERB_H
 #define CLI_VERB_H
 
-#include "cli/options.h"
+#include "cli/option_table.h"
 
 /* What the process exits with; documented in the man page. */
 enum exit_status {

@@ -227,7 +227,7 @@ static int run(const struct verb *verb, int argc, char **argv)
 {
 	struct mount_words words = { 0 };
 	char **operands;
-	int count, status, ret = options_parse(rows, argc, argv, take_option, &words, &operands, &count);
+	int count, status, ret = option_table_parse(rows, argc, argv, take_option, &words, &operands, &count);
 
 	if (ret == OPTION_WANTS_HELP) {
 		verb_print_help(verb);

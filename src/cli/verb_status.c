@@ -99,7 +99,7 @@ static int run(const struct verb *verb, int argc, char **argv)
 	struct mount_list list;
 	bool as_json = false;
 	char **operands;
-	int count, status, ret = options_parse(ask_rows, argc, argv, ask_take_option, &as_json, &operands, &count);
+	int count, status, ret = option_table_parse(ask_rows, argc, argv, ask_take_option, &as_json, &operands, &count);
 
 	if (ret == OPTION_WANTS_HELP) {
 		verb_print_help(verb);

@@ -56,7 +56,7 @@ static int run(const struct verb *verb, int argc, char **argv)
 {
 	bool lazy = false;
 	char **operands;
-	int count, status = EXIT_OK, ret = options_parse(rows, argc, argv, take_option, &lazy, &operands, &count);
+	int count, status = EXIT_OK, ret = option_table_parse(rows, argc, argv, take_option, &lazy, &operands, &count);
 
 	if (ret == OPTION_WANTS_HELP) {
 		verb_print_help(verb);

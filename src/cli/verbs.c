@@ -36,7 +36,7 @@ void verb_print_help(const struct verb *verb)
 	printf("usage: xcpfs %s %s\n\n%s\n", verb->name, verb->operands, verb->summary);
 	if (verb->options && verb->options[0].name) {
 		printf("\n");
-		options_print(verb->options, stdout);
+		option_table_print(verb->options, stdout);
 	}
 }
 

@@ -1,7 +1,7 @@
 /*
  * A thin table over getopt_long(), so that an option exists in exactly one place. It knows nothing of what the options mean.
  */
-#include "cli/options.h"
+#include "cli/option_table.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -58,7 +58,7 @@ static const struct option_row *row_of(const struct option_row *rows, int code)
 	return NULL;
 }
 
-int options_parse(const struct option_row *rows, int argc, char **argv, option_fn take, void *arg,
+int option_table_parse(const struct option_row *rows, int argc, char **argv, option_fn take, void *arg,
 		  char ***out_operands, int *out_operand_count)
 {
 	struct option *longs;
@@ -116,7 +116,7 @@ static void print_wrapped(FILE *stream, const char *text, int indent)
 	fputc('\n', stream);
 }
 
-void options_print(const struct option_row *rows, FILE *stream)
+void option_table_print(const struct option_row *rows, FILE *stream)
 {
 	for (; rows->name; rows++) {
 		char left[64];
