@@ -43,8 +43,13 @@ void verb_print_help(const struct verb *verb)
 int cli_main(int argc, char **argv)
 {
 	const struct verb *verb;
-	const char *name = argc > 1 ? argv[1] : "help";
+	const char *name;
 
+	if (argc < 2) {
+		fprintf(stderr, "usage: xcpfs COMMAND [OPTIONS] ...; xcpfs help shows the commands\n");
+		return EXIT_USAGE;
+	}
+	name = argv[1];
 	if (!strcmp(name, "--help") || !strcmp(name, "-h"))
 		name = "help";
 	if (!strcmp(name, "--version") || !strcmp(name, "-V"))
@@ -52,10 +57,6 @@ int cli_main(int argc, char **argv)
 	verb = verb_find(name);
 	if (!verb) {
 		fprintf(stderr, "xcpfs: no such command: %.40s; try xcpfs help\n", name);
-		return EXIT_USAGE;
-	}
-	if (argc < 2) {
-		verb->run(verb, 1, (char *[]){ (char *)name, NULL });
 		return EXIT_USAGE;
 	}
 	argv[1] = (char *)name;
