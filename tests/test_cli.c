@@ -49,7 +49,9 @@ static void test_options_may_follow_operands_and_end_with_two_dashes(void)
 		int count;
 
 		memcpy(argv, table[i].argv, sizeof(table[i].argv));
-		CHECK_INT(option_table_parse(rows, table[i].argc, argv, note_option, &seen, &operands, &count), table[i].ret);
+		CHECK_INT(option_table_parse(rows, table[i].argc, argv, note_option, &seen,
+					     &operands, &count),
+			  table[i].ret);
 		CHECK_STR(seen.len ? buf_str(&seen) : "", table[i].seen);
 		if (!table[i].ret)
 			CHECK_INT(count, table[i].operand_count);
@@ -99,7 +101,8 @@ static void test_the_environment_goes_over_the_file_and_options_over_both(void)
 {
 	struct settings settings;
 	const char *path = write_config("cache-dir = /from/file\ntimeout = 5\nlog-level = debug\n"
-					"[host \"git.example.org\"]\nalias = ex\ngit = https://git.example.org/{owner}/{repo}\n");
+					"[host \"git.example.org\"]\nalias = ex\ngit = "
+					"https://git.example.org/{owner}/{repo}\n");
 
 	clear_environment();
 	setenv("XCPFS_TIMEOUT", "7", 1);
@@ -169,7 +172,8 @@ static int parse(const char *text, struct mount_list *out)
 static const char mountinfo[] =
 	"22 27 0:20 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n"
 	"40 27 0:50 / /mnt/a rw,nosuid,nodev - fuse.xcpfs owner/a rw,user_id=1000,group_id=1000\n"
-	"41 40 0:51 / /mnt/a/b\\040c ro,nosuid shared:9 master:2 - fuse.xcpfs /srv/x\\134y\\012z ro,user_id=0,group_id=0\n"
+	"41 40 0:51 / /mnt/a/b\\040c ro,nosuid shared:9 master:2 - fuse.xcpfs /srv/x\\134y\\012z "
+	"ro,user_id=0,group_id=0\n"
 	"42 27 0:52 / /mnt/s rw - fuse.sshfs host:/ rw,user_id=0\n"
 	"short line\n"
 	"43 27 0:53 / /mnt/a rw - fuse.xcpfs owner/top ro,user_id=7\n";

@@ -58,8 +58,8 @@ static const struct option_row *row_of(const struct option_row *rows, int code)
 	return NULL;
 }
 
-int option_table_parse(const struct option_row *rows, int argc, char **argv, option_fn take, void *arg,
-		  char ***out_operands, int *out_operand_count)
+int option_table_parse(const struct option_row *rows, int argc, char **argv, option_fn take,
+		       void *arg, char ***out_operands, int *out_operand_count)
 {
 	struct option *longs;
 	char *shorts;
@@ -70,7 +70,8 @@ int option_table_parse(const struct option_row *rows, int argc, char **argv, opt
 	optind = 0; /* glibc: begin anew, also after an earlier parse */
 	opterr = 0;
 	while (!ret && (code = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
-		const struct option_row *row = code == '?' || code == ':' ? NULL : row_of(rows, code);
+		const struct option_row *row = code == '?' || code == ':' ? NULL :
+									    row_of(rows, code);
 
 		if (row) {
 			ret = take(arg, row->name, row->value ? optarg : NULL);
@@ -121,8 +122,9 @@ void option_table_print(const struct option_row *rows, FILE *stream)
 	for (; rows->name; rows++) {
 		char left[64];
 		int len = snprintf(left, sizeof(left), "  %c%c%s--%s%s%s", rows->letter ? '-' : ' ',
-				   rows->letter ? rows->letter : ' ', rows->letter ? ", " : "  ", rows->name,
-				   rows->value ? " " : "", rows->value ? rows->value : "");
+				   rows->letter ? rows->letter : ' ', rows->letter ? ", " : "  ",
+				   rows->name, rows->value ? " " : "",
+				   rows->value ? rows->value : "");
 
 		fprintf(stream, "%-28s", left);
 		if (len >= 28)

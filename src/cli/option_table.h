@@ -22,8 +22,8 @@ typedef int (*option_fn)(void *arg, const char *name, const char *value);
  * Parses argv[1..argc) against the table (ended by a row without a name) and moves the operands to *out_operands, which points into argv. Options
  * may follow operands; "--" ends them. Prints a sentence on stderr and returns -EINVAL for what it does not know.
  */
-int option_table_parse(const struct option_row *rows, int argc, char **argv, option_fn take, void *arg,
-		  char ***out_operands, int *out_operand_count);
+int option_table_parse(const struct option_row *rows, int argc, char **argv, option_fn take,
+		       void *arg, char ***out_operands, int *out_operand_count);
 
 /* Two columns, wrapped at 80. */
 void option_table_print(const struct option_row *rows, FILE *stream);

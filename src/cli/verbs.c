@@ -8,7 +8,8 @@
 #include <string.h>
 
 const struct verb *const verbs[] = {
-	&verb_mount, &verb_umount, &verb_status, &verb_stats, &verb_cache, &verb_version, &verb_help, NULL,
+	&verb_mount, &verb_umount,  &verb_status, &verb_stats,
+	&verb_cache, &verb_version, &verb_help,	  NULL,
 };
 
 const struct verb *verb_find(const char *name)
@@ -46,7 +47,8 @@ int cli_main(int argc, char **argv)
 	const char *name;
 
 	if (argc < 2) {
-		fprintf(stderr, "usage: xcpfs COMMAND [OPTIONS] ...; xcpfs help shows the commands\n");
+		fprintf(stderr,
+			"usage: xcpfs COMMAND [OPTIONS] ...; xcpfs help shows the commands\n");
 		return EXIT_USAGE;
 	}
 	name = argv[1];
