@@ -271,13 +271,28 @@ static int parse(const struct resolve_config *config, struct content *content, s
 	return 0;
 }
 
+/*
+ * Whatever the id names. What is asked for as a commit and is something else is refused, but may
+ * have come all the same, or can be had as what it most likely is.
+ */
+static int bring_any(const struct resolve_config *config, const struct oid *oid,
+		     struct content **out, struct xcp_error *err)
+{
+	int ret = bring_commit(config->fetch, oid, "commit", out, err);
+
+	if (ret != -EBADMSG || bring_object(config->fetch, oid, OBJECT_TAG, "tag", out, NULL))
+		return ret;
+	*err = (struct xcp_error){ 0 };
+	return 0;
+}
+
 static int bring(const struct resolve_config *config, struct resolved *out, struct xcp_error *err)
 {
 	struct content *content;
 	int ret;
 
 	for (int i = 0; i < PEEL_MAX; i++) {
-		ret = bring_commit(config->fetch, &out->commit, "commit", &content, err);
+		ret = bring_any(config, &out->commit, &content, err);
 		if (ret)
 			return ret;
 		enum object_type type = content->type;

@@ -478,6 +478,8 @@ static void stretch_begin(struct stretch *next, const struct stretch *last,
 	next->known = true;
 	next->made_ms = last->known && stretch_is_all(last) ? last->made_ms : clock_ms();
 	position_copy(&next->begin, inside ? &last->begin : here);
+	if (!inside)
+		next->begin.files = true; /* its own files were offered before */
 }
 
 /* What comes after this directory. True when it went through to the end of the tree. */
