@@ -1,9 +1,10 @@
 /*
- * The program. Its parts are put together in src/cli/serve.c.
+ * main: where the program begins. A placeholder until the verbs are here.
  */
-#include "cli/verb.h"
+#include <stdio.h>
 
-int main(int argc, char **argv)
+int main(void)
 {
-	return cli_main(argc, argv);
+	puts(PACKAGE_STRING);
+	return 0;
 }

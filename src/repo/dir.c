@@ -131,7 +131,7 @@ static void sort_by_name(struct dir *dir)
 
 static int index_build(struct dir *dir)
 {
-	if (in_name_order(dir))
+	if (dir->count < 2 || in_name_order(dir))
 		return 0;
 	dir->by_name = calloc(dir->count, sizeof(*dir->by_name));
 	if (!dir->by_name)

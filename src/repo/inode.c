@@ -295,8 +295,10 @@ void inode_table_free(struct inode_table **table_ptr)
 	*table_ptr = NULL;
 	if (!table)
 		return;
-	HASH_ITER(hh, table->exceptions, exception, next) {
-		HASH_DEL(table->exceptions, exception);
+	exception = table->exceptions;
+	HASH_CLEAR(hh, table->exceptions);
+	for (; exception; exception = next) {
+		next = exception->hh.next;
 		free(exception);
 	}
 	lock_release(&table->lock);

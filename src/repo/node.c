@@ -52,8 +52,10 @@ void node_table_free(struct node_table **table_ptr)
 	*table_ptr = NULL;
 	if (!table)
 		return;
-	for (struct node *root; (root = LIST_FIRST(&table->roots));)
+	for (struct node *root = LIST_FIRST(&table->roots), *next; root; root = next) {
+		next = LIST_NEXT(root, root_entry);
 		node_root_free(&root);
+	}
 	lock_release(&table->lock);
 	for (size_t i = 0; i < STRIPE_COUNT; i++)
 		lock_release(&table->stripes[i].lock);

@@ -48,16 +48,19 @@ static bool next_name(const char **path, const char **out_name, size_t *out_len)
 
 static int place_bring(struct fetch *fetch, struct place *place, struct xcp_error *err)
 {
-	int ret;
+	struct content *content = NULL;
+	int ret = bring_object(fetch, &place->tree, OBJECT_TREE, "tree", &content, err);
 
-	place_release(place);
-	ret = bring_object(fetch, &place->tree, OBJECT_TREE, "tree", &place->content, err);
-	if (ret == 0 && place->content->type != OBJECT_TREE) {
-		place_release(place);
-		ret = xcp_error_set(err, -EBADMSG,
-				    "the commit is broken: what should be a tree is none");
+	if (ret)
+		return ret;
+	if (content->type != OBJECT_TREE) {
+		content_unref(content);
+		return xcp_error_set(err, -EBADMSG,
+				     "the commit is broken: what should be a tree is none");
 	}
-	return ret;
+	place_release(place);
+	place->content = content;
+	return 0;
 }
 
 /* What is there instead of a directory, in words. */

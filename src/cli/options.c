@@ -1,7 +1,7 @@
 /*
  * A thin table over getopt_long(), so that an option exists in exactly one place. It knows nothing of what the options mean.
  */
-#include "cli/option_table.h"
+#include "cli/options.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -58,8 +58,8 @@ static const struct option_row *row_of(const struct option_row *rows, int code)
 	return NULL;
 }
 
-int option_table_parse(const struct option_row *rows, int argc, char **argv, option_fn take,
-		       void *arg, char ***out_operands, int *out_operand_count)
+int options_parse(const struct option_row *rows, int argc, char **argv, option_fn take, void *arg,
+		  char ***out_operands, int *out_operand_count)
 {
 	struct option *longs;
 	char *shorts;
@@ -70,8 +70,7 @@ int option_table_parse(const struct option_row *rows, int argc, char **argv, opt
 	optind = 0; /* glibc: begin anew, also after an earlier parse */
 	opterr = 0;
 	while (!ret && (code = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
-		const struct option_row *row = code == '?' || code == ':' ? NULL :
-									    row_of(rows, code);
+		const struct option_row *row = code == '?' || code == ':' ? NULL : row_of(rows, code);
 
 		if (row) {
 			ret = take(arg, row->name, row->value ? optarg : NULL);
@@ -117,14 +116,13 @@ static void print_wrapped(FILE *stream, const char *text, int indent)
 	fputc('\n', stream);
 }
 
-void option_table_print(const struct option_row *rows, FILE *stream)
+void options_print(const struct option_row *rows, FILE *stream)
 {
 	for (; rows->name; rows++) {
 		char left[64];
 		int len = snprintf(left, sizeof(left), "  %c%c%s--%s%s%s", rows->letter ? '-' : ' ',
-				   rows->letter ? rows->letter : ' ', rows->letter ? ", " : "  ",
-				   rows->name, rows->value ? " " : "",
-				   rows->value ? rows->value : "");
+				   rows->letter ? rows->letter : ' ', rows->letter ? ", " : "  ", rows->name,
+				   rows->value ? " " : "", rows->value ? rows->value : "");
 
 		fprintf(stream, "%-28s", left);
 		if (len >= 28)

@@ -1,8 +1,7 @@
 /*
- * One table says what each option means. What always holds (ro, nosuid, nodev) may be said again;
- * its contrary is refused rather than ignored.
+ * One table says what each option means. What always holds (ro, nosuid, nodev) may be said again; its contrary is refused rather than ignored.
  */
-#include "mount/mountopt.h"
+#include "mount/options.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -17,15 +16,14 @@ enum kind {
 static const struct option {
 	const char *name; /* a last '=' stands for any value */
 	enum kind kind;
-	size_t flag;	 /* 1 + offset of a bool in struct mountopt; 0: none */
+	size_t flag;	 /* 1 + offset of a bool in struct options; 0: none */
 	const char *why; /* of KIND_REFUSED */
 } table[] = {
-	{ "allow_other", KIND_FUSE, 1 + offsetof(struct mountopt, allow_other), NULL },
-	{ "allow_root", KIND_FUSE, 1 + offsetof(struct mountopt, allow_other), NULL },
-	{ "default_permissions", KIND_ALWAYS, 1 + offsetof(struct mountopt, default_permissions),
-	  NULL },
-	{ "xattr", KIND_ALWAYS, 1 + offsetof(struct mountopt, xattr), NULL },
-	{ "open", KIND_ALWAYS, 1 + offsetof(struct mountopt, open), NULL },
+	{ "allow_other", KIND_FUSE, 1 + offsetof(struct options, allow_other), NULL },
+	{ "allow_root", KIND_FUSE, 1 + offsetof(struct options, allow_other), NULL },
+	{ "default_permissions", KIND_ALWAYS, 1 + offsetof(struct options, default_permissions), NULL },
+	{ "xattr", KIND_ALWAYS, 1 + offsetof(struct options, xattr), NULL },
+	{ "open", KIND_ALWAYS, 1 + offsetof(struct options, open), NULL },
 	{ "auto_unmount", KIND_FUSE, 0, NULL },
 	{ "exec", KIND_FUSE, 0, NULL },
 	{ "noexec", KIND_FUSE, 0, NULL },
@@ -69,18 +67,17 @@ static const struct option *option_find(const char *text, size_t len)
 	return NULL;
 }
 
-static int option_apply(const char *text, size_t len, struct mountopt *out, struct buf *fuse,
+static int option_apply(const char *text, size_t len, struct options *out, struct buf *fuse,
 			struct xcp_error *err)
 {
 	const struct option *option = option_find(text, len);
 
 	if (!option)
-		return xcp_error_set(err, -EINVAL,
-				     "unknown mount option '%.*s'; see xcpfs(1) for those of -o",
+		return xcp_error_set(err, -EINVAL, "unknown mount option '%.*s'; see xcpfs(1) for those of -o",
 				     (int)len, text);
 	if (option->kind == KIND_REFUSED)
-		return xcp_error_set(err, -EINVAL, "mount option '%.*s' cannot be set: %s",
-				     (int)len, text, option->why);
+		return xcp_error_set(err, -EINVAL, "mount option '%.*s' cannot be set: %s", (int)len,
+				     text, option->why);
 	if (option->flag)
 		*((bool *)((char *)out + option->flag - 1)) = true;
 	if (option->kind != KIND_FUSE)
@@ -100,9 +97,9 @@ static size_t option_len(const char *text)
 	return len;
 }
 
-int mountopt_parse(const char *text, struct mountopt *out, struct buf *fuse, struct xcp_error *err)
+int options_parse(const char *text, struct options *out, struct buf *fuse, struct xcp_error *err)
 {
-	struct mountopt options = { 0 };
+	struct options options = { 0 };
 
 	while (text && *text) {
 		size_t len = option_len(text);
@@ -118,7 +115,7 @@ int mountopt_parse(const char *text, struct mountopt *out, struct buf *fuse, str
 	return 0;
 }
 
-int mountopt_escape(struct buf *out, const char *text)
+int options_escape(struct buf *out, const char *text)
 {
 	for (; *text; text++) {
 		char c = (unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text;
