@@ -1,9 +1,11 @@
 /*
- * The control socket, both ends. The daemon's end is one thread over poll(2): a handful of connections, each with a deadline and a bounded line, so that
- * a client that says nothing, or reads nothing, costs a slot for a few seconds and nobody's time.
+ * The control socket, both ends. The daemon's end is one thread over poll(2): a handful of
+ * connections, each with a deadline and a bounded line, so that a client that says nothing, or
+ * reads nothing, costs a slot for a few seconds and nobody's time.
  *
- * The directory is opened and checked once (owned by the user, closed to others); sockets are bound and connected to through /proc/self/fd, so that neither
- * a swapped directory nor a long path matters.
+ * The directory is opened and checked once (owned by the user, closed to others); sockets are bound
+ * and connected to through /proc/self/fd, so that neither a swapped directory nor a long path
+ * matters.
  */
 #include "mount/control.h"
 
@@ -49,7 +51,10 @@ static void socket_name(const char *mountpoint, char out[static NAME_LEN])
 		 (unsigned long long)XXH3_64bits(mountpoint, strlen(mountpoint)));
 }
 
-/* The directories to try, best first; out[i] is "" for one that does not apply. Whoever asks may have another environment than the daemon had. */
+/*
+ * The directories to try, best first; out[i] is "" for one that does not apply. Whoever asks may
+ * have another environment than the daemon had.
+ */
 static void places(uid_t uid, char out[static PLACE_COUNT][PATH_MAX])
 {
 	const char *runtime = uid == geteuid() ? getenv("XDG_RUNTIME_DIR") : NULL;
@@ -111,7 +116,8 @@ static int socket_address(int dir_fd, const char *name, struct sockaddr_un *out)
 {
 	memset(out, 0, sizeof(*out));
 	out->sun_family = AF_UNIX;
-	int len = snprintf(out->sun_path, sizeof(out->sun_path), "/proc/self/fd/%d/%s", dir_fd, name);
+	int len =
+		snprintf(out->sun_path, sizeof(out->sun_path), "/proc/self/fd/%d/%s", dir_fd, name);
 
 	return len < 0 || (size_t)len >= sizeof(out->sun_path) ? -ENAMETOOLONG : 0;
 }
@@ -236,8 +242,9 @@ static void client_receive(struct control *control, struct client *client)
 		client_close(client);
 		return;
 	}
-	const uint8_t *end =
-		client->request.len ? memchr(client->request.data, '\n', client->request.len) : NULL;
+	const uint8_t *end = client->request.len ?
+				     memchr(client->request.data, '\n', client->request.len) :
+				     NULL;
 
 	if (end)
 		client->request.len = (size_t)(end - client->request.data);
@@ -343,7 +350,8 @@ static int control_listen(struct control *control, struct xcp_error *err)
 		control->dir_fd = -1;
 	}
 	return xcp_error_set(err, rc,
-			     "cannot make a control socket in %s: %s; set XDG_RUNTIME_DIR to a directory of your own",
+			     "cannot make a control socket in %s: %s; set XDG_RUNTIME_DIR to a "
+			     "directory of your own",
 			     dirs[PLACE_COUNT - 1], strerror(-rc));
 }
 
@@ -372,7 +380,8 @@ int control_open(const char *mountpoint, control_answer_fn answer, void *arg, st
 	if (!control)
 		return xcp_error_set(err, -ENOMEM, "cannot make a control socket: out of memory");
 	if (control->listen_fd < 0 || pipe2(control->wake, O_CLOEXEC) != 0)
-		rc = xcp_error_set(err, -errno, "cannot make a control socket: %s", strerror(errno));
+		rc = xcp_error_set(err, -errno, "cannot make a control socket: %s",
+				   strerror(errno));
 	else
 		rc = control_listen(control, err);
 	if (rc == 0) {
@@ -478,7 +487,10 @@ static int connect_at(const char *dir, const char *name, uid_t uid, uint64_t dea
 	return rc;
 }
 
-/* The first place where somebody listens. What is left of a dead daemon (-ECONNREFUSED) says more than nothing at all. */
+/*
+ * The first place where somebody listens. What is left of a dead daemon (-ECONNREFUSED) says more
+ * than nothing at all.
+ */
 static int connect_any(const char *mountpoint, uid_t uid, uint64_t deadline_ms)
 {
 	char dirs[PLACE_COUNT][PATH_MAX], name[NAME_LEN];
@@ -550,10 +562,11 @@ int control_ask(const char *mountpoint, uid_t uid, const char *request, unsigned
 		rc = receive_answer(fd, deadline_ms, out);
 	close_fd(fd);
 	if (rc == -ENOENT || rc == -ECONNREFUSED)
-		return xcp_error_set(err, rc, "nobody answers for %s: its daemon is gone", mountpoint);
+		return xcp_error_set(err, rc, "nobody answers for %s: its daemon is gone",
+				     mountpoint);
 	if (rc == -ETIMEDOUT)
-		return xcp_error_set(err, rc, "the daemon of %s did not answer within %u ms", mountpoint,
-				     timeout_ms);
+		return xcp_error_set(err, rc, "the daemon of %s did not answer within %u ms",
+				     mountpoint, timeout_ms);
 	if (rc != 0)
 		return xcp_error_set(err, rc, "cannot ask the daemon of %s: %s", mountpoint,
 				     strerror(-rc));

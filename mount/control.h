@@ -1,9 +1,13 @@
 /*
  * control: the socket over which a running mount is asked for its status.
  *
- * One SOCK_STREAM socket per mount; a client sends one line, gets one answer (JSON), and the connection closes. It lives at
- *	$XDG_RUNTIME_DIR/xcpfs/HASH.sock, else /run/xcpfs for root, else /tmp/xcpfs-UID (0700, owner checked)
- * where HASH is of the mountpoint's absolute path. Only the owner and root are answered (SO_PEERCRED).
+ * One SOCK_STREAM socket per mount; a client sends one line, gets one answer (JSON), and the
+ * connection closes. It lives at
+ *	$XDG_RUNTIME_DIR/xcpfs/HASH.sock
+ *	else /run/xcpfs/HASH.sock for root
+ *	else /tmp/xcpfs-UID/HASH.sock
+ * in a directory of 0700 that the user owns, where HASH is of the mountpoint's absolute path. Only
+ * the owner and root are answered (SO_PEERCRED).
  *
  *	control_open ---> requests are answered by one thread ---> control_close (socket removed)
  *
@@ -33,10 +37,11 @@ void control_close(struct control **control);
 int control_path(const char *mountpoint, uid_t uid, char *out, size_t out_len);
 
 /*
- * Asks the mount at `mountpoint`; out gets the answer. Never touches the mountpoint itself, which may hang. -ECONNREFUSED or -ENOENT when no daemon
- * listens (it is dead), -ETIMEDOUT when it does not answer within timeout_ms.
+ * Asks the mount at `mountpoint`; out gets the answer. Never touches the mountpoint itself, which
+ * may hang. -ECONNREFUSED or -ENOENT when no daemon listens (it is dead), -ETIMEDOUT when it does
+ * not answer within timeout_ms.
  */
-int control_ask(const char *mountpoint, uid_t uid, const char *request, unsigned timeout_ms, struct buf *out,
-		struct xcp_error *err);
+int control_ask(const char *mountpoint, uid_t uid, const char *request, unsigned timeout_ms,
+		struct buf *out, struct xcp_error *err);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * The exchange of FUSE_INIT, with the kernel's own header for its layout. INIT is the first request of a connection and there is only one, so two plain
- * fields behind an atomic phase are enough.
+ * The exchange of FUSE_INIT, with the kernel's own header for its layout. INIT is the first request
+ * of a connection and there is only one, so two plain fields behind an atomic phase are enough.
  */
 #include "mount/dirops.h"
 
@@ -35,8 +35,9 @@ bool dirops_patch_reply(struct dirops *dirops, struct iovec *iov, int count)
 {
 	const struct fuse_out_header *header = iov[0].iov_base;
 
-	if (count != 2 || iov[0].iov_len != sizeof(*header) || header->unique != dirops->init_unique ||
-	    header->error != 0 || iov[1].iov_len < FUSE_COMPAT_22_INIT_OUT_SIZE)
+	if (count != 2 || iov[0].iov_len != sizeof(*header) ||
+	    header->unique != dirops->init_unique || header->error != 0 ||
+	    iov[1].iov_len < FUSE_COMPAT_22_INIT_OUT_SIZE)
 		return false;
 
 	struct fuse_init_out *init = iov[1].iov_base;
@@ -59,10 +60,12 @@ static ssize_t device_read(int fd, void *data, size_t len, void *userdata)
 	struct dirops *dirops = dirops_of_session(userdata);
 	ssize_t got = read(fd, data, len);
 
-	if (got > 0 &&
-	    atomic_load_explicit(&dirops->phase, memory_order_relaxed) == DIROPS_WAITING)
+	if (got > 0 && atomic_load_explicit(&dirops->phase, memory_order_relaxed) == DIROPS_WAITING)
 		dirops_saw_request(dirops, data, (size_t)got);
-	/* An aborted connection is as gone as an unmounted one; libfuse would print a sentence of its own. */
+	/*
+	 * An aborted connection is as gone as an unmounted one; libfuse would print a sentence of
+	 * its own.
+	 */
 	if (got < 0 && errno == ECONNABORTED)
 		errno = ENODEV;
 	return got;
@@ -71,9 +74,8 @@ static ssize_t device_read(int fd, void *data, size_t len, void *userdata)
 static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	struct dirops *dirops = dirops_of_session(userdata);
-	bool is_init =
-		atomic_load_explicit(&dirops->phase, memory_order_acquire) == DIROPS_SEEN &&
-		dirops_patch_reply(dirops, iov, count);
+	bool is_init = atomic_load_explicit(&dirops->phase, memory_order_acquire) == DIROPS_SEEN &&
+		       dirops_patch_reply(dirops, iov, count);
 	ssize_t put = writev(fd, iov, count);
 
 	if (is_init) {
@@ -81,7 +83,10 @@ static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdat
 		if (put >= 0 && dirops->done)
 			dirops->done(dirops->done_arg);
 	}
-	/* A reply to a file system that is gone: to libfuse ENOENT is the kind of failure that needs no words. */
+	/*
+	 * A reply to a file system that is gone: to libfuse ENOENT is the kind of failure that
+	 * needs no words.
+	 */
 	if (put < 0 && (errno == ENODEV || errno == ECONNABORTED))
 		errno = ENOENT;
 	return put;

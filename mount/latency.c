@@ -1,6 +1,7 @@
 /*
- * A histogram with eight buckets per octave. Values below eight nanoseconds have a bucket each; above, the three bits behind
- * the leading one choose the bucket. Reading walks some five hundred counters, which is fine for a statistic asked for by a person.
+ * A histogram with eight buckets per octave. Values below eight nanoseconds have a bucket each;
+ * above, the three bits behind the leading one choose the bucket. Reading walks some five hundred
+ * counters, which is fine for a statistic asked for by a person.
  */
 #include "mount/latency.h"
 

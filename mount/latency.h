@@ -1,12 +1,13 @@
 /*
  * latency: how long something took, as a histogram that many threads fill and anybody reads.
  *
- * Buckets grow with the value: each power of two of nanoseconds is cut into eight, so that a percentile is within 7 % of the truth from
- * 8 ns to centuries. The maximum is exact.
+ * Buckets grow with the value: each power of two of nanoseconds is cut into eight, so that a
+ * percentile is within 7 % of the truth from 8 ns to centuries. The maximum is exact.
  *
  *	zeroed ---> latency_add ... ---> latency_read whenever somebody wants to know
  *
- * Threads: any, without locks. A reading taken while others add is a reading of some moment in between.
+ * Threads: any, without locks. A reading taken while others add is a reading of some moment in
+ * between.
  */
 #ifndef MOUNT_LATENCY_H
 #define MOUNT_LATENCY_H

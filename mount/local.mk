@@ -8,11 +8,11 @@ noinst_LIBRARIES += %D%/libmount.a
 	%D%/latency.h \
 	%D%/loop.c \
 	%D%/loop.h \
+	%D%/mountopt.c \
+	%D%/mountopt.h \
 	%D%/op.h \
 	%D%/ops.c \
 	%D%/ops.h \
-	%D%/options.c \
-	%D%/options.h \
 	%D%/parked.c \
 	%D%/parked.h \
 	%D%/reply.c \

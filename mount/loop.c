@@ -1,6 +1,7 @@
 /*
- * Workers around fuse_session_receive_buf() and fuse_session_process_buf(). A worker may be cancelled only while it waits for a request; one that was
- * read and is lost to a cancellation at that very moment ends with the connection, like all that were not read.
+ * Workers around fuse_session_receive_buf() and fuse_session_process_buf(). A worker may be
+ * cancelled only while it waits for a request; one that was read and is lost to a cancellation at
+ * that very moment ends with the connection, like all that were not read.
  */
 #include "mount/loop.h"
 
@@ -14,7 +15,7 @@
 struct worker {
 	struct loop *loop;	   /* borrowed */
 	struct fuse_session *fuse; /* borrowed */
-	struct fuse_buf buf;	   /* owned; as large as the largest request, and mostly never touched */
+	struct fuse_buf buf; /* owned; as large as the largest request, and mostly never touched */
 	pthread_t thread;
 };
 

@@ -1,10 +1,9 @@
 /*
- * main: where the program begins. A placeholder until the verbs are here.
+ * The program. Its parts are put together in src/cli/serve.c.
  */
-#include <stdio.h>
+#include "cli/verb.h"
 
-int main(void)
+int main(int argc, char **argv)
 {
-	puts(PACKAGE_STRING);
-	return 0;
+	return cli_main(argc, argv);
 }

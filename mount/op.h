@@ -2,7 +2,7 @@
  * op: one request of the kernel on its way through this process, as a value.
  *
  *	on a worker's stack: run(op, NULL) ---> answered ---> op_finish
- *	                              \-> -EAGAIN: copied into a parked object (parked.h), run there until it answers ---> op_finish
+ *	           \-> -EAGAIN: copied into a parked object (parked.h), run there ---> op_finish
  *
  * run() finds out, answer() tells the kernel; run() may be called several times, answer() once.
  *
@@ -27,8 +27,9 @@ struct op_class {
 	enum session_op counted_as;
 
 	/*
-	 * Required. Does the work and leaves the result in op->out. 0, a negative errno, or what repo_* say when they would wait: REPO_PARKED,
-	 * after which the op must not be touched any more, or -EAGAIN when wait is NULL. Never waits on the network.
+	 * Required. Does the work and leaves the result in op->out. 0, a negative errno, or what
+	 * repo_* say when they would wait: REPO_PARKED, after which the op must not be touched any
+	 * more, or -EAGAIN when wait is NULL. Never waits on the network.
 	 */
 	int (*run)(struct op *op, struct repo_wait *wait);
 
@@ -42,7 +43,7 @@ struct op {
 	fuse_req_t req;		 /* owned until it was replied to */
 	uint64_t start_ns;
 	struct node *node; /* borrowed: the kernel holds it while the request lasts */
-	const char *name;  /* borrowed from the request's buffer, or from the parked object; NULL when the kind has none */
+	const char *name;  /* borrowed from the request or the parked object; NULL: none */
 	uint64_t off;
 	size_t len;
 	union {
@@ -54,8 +55,8 @@ struct op {
 };
 
 /*
- * Replies to the request: with the op's answer when status is 0, else with the error. Counts it. The request is gone afterwards.
- * `parked`: it had to wait.
+ * Replies to the request: with the op's answer when status is 0, else with the error. Counts it.
+ * The request is gone afterwards. `parked`: it had to wait.
  */
 void op_finish(struct op *op, int status, bool parked);
 

@@ -1,9 +1,11 @@
 /*
- * Each kind of request that may have to wait is a pair: run_X() asks repo, answer_X() replies; op_start() tries it on the stack, and parks it when that
- * does not do. The others reply at once. Nothing here maps an error or decides how long the kernel may keep something: reply.c does.
+ * Each kind of request that may have to wait is a pair: run_X() asks repo, answer_X() replies;
+ * op_start() tries it on the stack, and parks it when that does not do. The others reply at once.
+ * Nothing here maps an error or decides how long the kernel may keep something: reply.c does.
  *
- * Content does not change and nothing is written, so the kernel is told to do as much as it can without us: no OPEN (ENOSYS means "always
- * works, keep the pages"), no ACCESS, no extended attributes, no LSEEK (it knows that there are no holes), no FLUSH.
+ * Content does not change and nothing is written, so the kernel is told to do as much as it can
+ * without us: no OPEN (ENOSYS means "always works, keep the pages"), no ACCESS, no extended
+ * attributes, no LSEEK (it knows that there are no holes), no FLUSH.
  */
 #include "mount/ops.h"
 
@@ -266,7 +268,8 @@ static bool dirent_at(struct listing *listing, struct repo_dirent *out)
 
 	struct repo_attr attr;
 
-	repo_attr_now(listing->repo, listing->place == 0 ? dir : repo_parent(listing->repo, dir), &attr);
+	repo_attr_now(listing->repo, listing->place == 0 ? dir : repo_parent(listing->repo, dir),
+		      &attr);
 	*out = (struct repo_dirent){ listing->place == 0 ? "." : "..", attr.mode, attr.ino };
 	return true;
 }
@@ -417,7 +420,10 @@ static void do_statfs(fuse_req_t req, fuse_ino_t ino)
 	fuse_reply_statfs(req, &st);
 }
 
-/* ---- -o xattr: by name, never in a list, or an overlay would copy them up and keep a stale id ---- */
+/*
+ * ---- -o xattr: by name, never in a list, or an overlay would copy them up and keep a stale id
+ * ----
+ */
 
 static int xattr_origin(struct session *session, struct repo *repo, struct node *node,
 			struct buf *out)
@@ -429,7 +435,8 @@ static int xattr_origin(struct session *session, struct repo *repo, struct node 
 	return rc ? rc : repo_path(repo, node, out);
 }
 
-static int xattr_value(struct session *session, struct node *node, const char *name, struct buf *out)
+static int xattr_value(struct session *session, struct node *node, const char *name,
+		       struct buf *out)
 {
 	struct repo *repo = node_repo(node);
 	struct repo_origin origin;
@@ -580,7 +587,7 @@ static void do_init(void *userdata, struct fuse_conn_info *conn)
 	}
 }
 
-void ops_fill(const struct options *options, struct fuse_lowlevel_ops *out)
+void ops_fill(const struct mountopt *options, struct fuse_lowlevel_ops *out)
 {
 	*out = (struct fuse_lowlevel_ops){
 		.init = do_init,

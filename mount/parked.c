@@ -1,5 +1,6 @@
 /*
- * Parked requests: see the header for the phases and for who may do what. Nothing here knows what an operation does.
+ * Parked requests: see the header for the phases and for who may do what. Nothing here knows what
+ * an operation does.
  */
 #include "mount/parked.h"
 
@@ -11,9 +12,9 @@
 #include "mount/reply.h"
 
 struct parked {
-	struct op op;		/* the holder's */
-	struct repo_wait wait;	/* the holder's in RUNNING, repo's in WAITING */
-	struct parked_list *list; /* borrowed */
+	struct op op;		   /* the holder's */
+	struct repo_wait wait;	   /* the holder's in RUNNING, repo's in WAITING */
+	struct parked_list *list;  /* borrowed */
 	TAILQ_ENTRY(parked) entry; /* under the list's lock */
 
 	struct lock lock;
@@ -108,8 +109,8 @@ static int over(struct parked *parked)
 }
 
 /*
- * After a run that parked: lets go of the object, unless it was woken or ended meanwhile. Returns REPO_PARKED when it was let go, 0 to run again, or
- * the error to reply.
+ * After a run that parked: lets go of the object, unless it was woken or ended meanwhile. Returns
+ * REPO_PARKED when it was let go, 0 to run again, or the error to reply.
  */
 static int let_go(struct parked *parked)
 {
@@ -232,8 +233,9 @@ void parked_list_release(struct parked_list *list)
 }
 
 /*
- * Finds one that was parked before and can be taken back, and takes it. One whose wake is on its way stays for its waker.
- * The list's lock keeps each from being freed while it is looked at: it leaves the list before.
+ * Finds one that was parked before and can be taken back, and takes it. One whose wake is on its
+ * way stays for its waker. The list's lock keeps each from being freed while it is looked at: it
+ * leaves the list before.
  */
 static struct parked *take_one(struct parked_list *list, uint64_t before_ns)
 {

@@ -4,30 +4,35 @@
  *	parked_start ---> RUNNING ---> answered: replied, freed
  *	                  ^     \ parks
  *	             wake |      v
- *	                  +-- WAITING ---> interrupted or ended, and the wait could be taken back: replied, freed
+ *	                  +-- WAITING ---> interrupted or ended, wait taken back: replied, freed
  *
- * Whoever moves it into RUNNING holds it: only the holder runs the op, replies, and frees. In WAITING nobody holds it; repo has the wait. The phase changes
- * under the object's own lock, and so does the question whether a wait can be taken back, since its answer (repo_wait_cancel() true) makes the asker the
- * holder. Three may come at the same time:
+ * Whoever moves it into RUNNING holds it: only the holder runs the op, replies, and frees. In
+ * WAITING nobody holds it; repo has the wait. The phase changes under the object's own lock, and so
+ * does the question whether a wait can be taken back, since its answer (repo_wait_cancel() true)
+ * makes the asker the holder. Three may come at the same time:
  *
- *	              in RUNNING                             in WAITING
- *	wake          note it; the holder runs again         becomes the holder, runs again (or replies the wait's error)
- *	              instead of going to WAITING
- *	interrupt     note it; when the holder parks again   takes the wait back ---> holder: replies EINTR, frees
- *	              it takes the wait back itself, and     cannot (the wake is on its way): nothing; the wake's run sees the note
- *	              replies EINTR
- *	end of all    as an interrupt                        takes the wait back ---> holder: replies the status, frees
- *	                                                     cannot: the wake's run sees that the list is closing
+ *	          in RUNNING                          in WAITING
+ *	wake      note it; the holder runs again      becomes the holder; runs again, or
+ *	          instead of going to WAITING         replies the wait's error
+ *	interrupt note it; when the holder parks      takes the wait back ---> holder: replies EINTR
+ *	          again it takes the wait back        cannot (the wake is on its way): nothing; the
+ *	          itself and replies EINTR            wake's run sees the note
+ *	end of    as an interrupt, with EIO           takes the wait back ---> holder: replies EIO
+ *	all                                           cannot: the wake's run sees that it is closing
  *
- * So the wait is only ever taken back in WAITING or by the holder, never while somebody may be registering it: an interrupt that arrives before
- * the registration is a note that the holder finds right after it.
+ * So the wait is only ever taken back in WAITING or by the holder, never while somebody may be
+ * registering it: an interrupt that arrives before the registration is a note that the holder finds
+ * right after it.
  *
- * libfuse calls an interrupt function with the request's own lock held, and fuse_req_interrupt_func() takes that lock. Hence: the function is set before the
- * first run (an interrupt that was there already calls it at once, on this very stack, in RUNNING: a note); every holder but the interrupt itself
- * first takes it out, which waits for one that is running, and only then replies and frees. The interrupt that became the holder replies from inside:
- * libfuse keeps the request until it returns.
+ * libfuse calls an interrupt function with the request's own lock held, and
+ * fuse_req_interrupt_func() takes that lock. Hence: the function is set before the first run (an
+ * interrupt that was there already calls it at once, on this very stack, in RUNNING: a note); every
+ * holder but the interrupt itself first takes it out, which waits for one that is running, and only
+ * then replies and frees. The interrupt that became the holder replies from inside: libfuse keeps
+ * the request until it returns.
  *
- * Lock order: libfuse's request, list, parked, then fetch's. None is held while an op runs or a reply is sent, but for the first in an interrupt.
+ * Lock order: libfuse's request, list, parked, then fetch's. None is held while an op runs or a
+ * reply is sent, but for the first in an interrupt.
  *
  * Threads: any.
  */
@@ -51,21 +56,28 @@ struct parked_list {
 
 	/* under lock */
 	struct parked_queue queue; /* oldest first */
-	uint64_t count, max;	   /* count may be more than the queue holds: those that are just being freed */
+	uint64_t count; /* may be more than the queue holds: those that are just being freed */
+	uint64_t max;
 };
 void parked_list_init(struct parked_list *list);
 void parked_list_release(struct parked_list *list); /* after parked_list_close() */
 
 /*
- * Copies the op, which must not be touched afterwards, and runs it until it answers or waits. When there is no memory for that, the request is
- * answered ENOMEM.
+ * Copies the op, which must not be touched afterwards, and runs it until it answers or waits. When
+ * there is no memory for that, the request is answered ENOMEM.
  */
 void parked_start(struct parked_list *list, const struct op *op);
 
-/* Replies EIO to what was parked before `before_ns` (clock_ns()), as far as it is not just being answered. Returns how many. */
+/*
+ * Replies EIO to what was parked before `before_ns` (clock_ns()), as far as it is not just being
+ * answered. Returns how many.
+ */
 unsigned parked_list_expire(struct parked_list *list, uint64_t before_ns);
 
-/* Ends all and waits until none is left. What parks from now on is ended at once. Waits for runs that are under way, never for the network. */
+/*
+ * Ends all and waits until none is left. What parks from now on is ended at once. Waits for runs
+ * that are under way, never for the network.
+ */
 void parked_list_close(struct parked_list *list);
 
 void parked_list_count(struct parked_list *list, uint64_t *out_now, uint64_t *out_max);

@@ -1,6 +1,7 @@
 /*
- * The only place where the house's errors become the kernel's, and where attributes are dressed up as a struct stat. A reply that does not
- * arrive (the request was aborted, or the file system is gone) is nobody's error; only the lookups that it carried have to be taken back.
+ * The only place where the house's errors become the kernel's, and where attributes are dressed up
+ * as a struct stat. A reply that does not arrive (the request was aborted, or the file system is
+ * gone) is nobody's error; only the lookups that it carried have to be taken back.
  */
 #include "mount/reply.h"
 
@@ -49,14 +50,15 @@ void reply_stat(const struct session *session, const struct repo_attr *attr, str
 	out->st_gid = session->gid;
 	out->st_size = (off_t)attr->size;
 	out->st_blksize = STAT_BLKSIZE;
-	out->st_blocks = (blkcnt_t)(attr->size / STAT_BLOCK_LEN + (attr->size % STAT_BLOCK_LEN != 0));
+	out->st_blocks =
+		(blkcnt_t)(attr->size / STAT_BLOCK_LEN + (attr->size % STAT_BLOCK_LEN != 0));
 	out->st_atim.tv_sec = attr->mtime_s;
 	out->st_mtim.tv_sec = attr->mtime_s;
 	out->st_ctim.tv_sec = attr->mtime_s;
 }
 
-void reply_entry_param(const struct session *session, struct node *node, const struct repo_attr *attr,
-		       struct fuse_entry_param *out)
+void reply_entry_param(const struct session *session, struct node *node,
+		       const struct repo_attr *attr, struct fuse_entry_param *out)
 {
 	memset(out, 0, sizeof(*out));
 	out->ino = node_id(session->nodes, node);

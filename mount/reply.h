@@ -1,8 +1,8 @@
 /*
  * reply: how what happened is told to the kernel: errnos, attributes, time to live.
  *
- * Content never changes, so everything that is known is told for a year. A size that is not known is told for no time at all
- * and as REPO_SIZE_PLACEHOLDER, never as known.
+ * Content never changes, so everything that is known is told for a year. A size that is not known
+ * is told for no time at all and as REPO_SIZE_PLACEHOLDER, never as known.
  *
  * Threads: any.
  */
@@ -17,21 +17,28 @@
 #define REPLY_TTL_S (365 * 24 * 3600.0)
 
 /*
- * What an operation returned, as the errno (positive) that the kernel is told. What a reader cannot do anything about (the network, the remote,
- * damaged bytes) is EIO. ENOENT stays only for a lookup: anywhere else it would say that a file which is there is not.
+ * What an operation returned, as the errno (positive) that the kernel is told. What a reader cannot
+ * do anything about (the network, the remote, damaged bytes) is EIO. ENOENT stays only for a
+ * lookup: anywhere else it would say that a file which is there is not.
  */
 int reply_errno(enum session_op op, int status);
 
-/* The same for the end of a wait: nothing that a remote says is a fact about a name, and the kernel would keep an ENOENT for a year. */
+/*
+ * The same for the end of a wait: nothing that a remote says is a fact about a name, and the kernel
+ * would keep an ENOENT for a year.
+ */
 int reply_wait_status(int status);
 
 void reply_stat(const struct session *session, const struct repo_attr *attr, struct stat *out);
 
 /* The entry of a node, with the times to live that its size allows. */
-void reply_entry_param(const struct session *session, struct node *node, const struct repo_attr *attr,
-		       struct fuse_entry_param *out);
+void reply_entry_param(const struct session *session, struct node *node,
+		       const struct repo_attr *attr, struct fuse_entry_param *out);
 
-/* Each of these ends the request. Those that hand the kernel a lookup take it back when the reply did not arrive. */
+/*
+ * Each of these ends the request. Those that hand the kernel a lookup take it back when the reply
+ * did not arrive.
+ */
 void reply_error(fuse_req_t req, int kernel_errno);
 void reply_found(struct op *op, struct node *node); /* takes over the node's lookup count */
 void reply_missing(fuse_req_t req);		    /* no such name, kept as a negative entry */

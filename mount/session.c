@@ -1,12 +1,12 @@
 /*
- * The life of a mount: options to libfuse, the mount itself, the loop, and an end that leaves nothing behind: no parked request, no thread,
- * no mount. Requests are ops.c's; waiting is parked.c's.
+ * The life of a mount: options to libfuse, the mount itself, the loop, and an end that leaves
+ * nothing behind: no parked request, no thread, no mount. Requests are ops.c's; waiting is
+ * parked.c's.
  */
 #include "mount/session.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +25,9 @@
 #define READ_AHEAD_KIB 1024
 #define PATIENCE_MS 30000
 
-/* ---- before the mount: say what is wrong in words that libfuse and fusermount3 do not have ---- */
+/*
+ * ---- before the mount: say what is wrong in words that libfuse and fusermount3 do not have ----
+ */
 
 static bool in_path(const char *program)
 {
@@ -53,10 +55,12 @@ static int check_device(struct xcp_error *err)
 	}
 	if (errno == EACCES || errno == EPERM)
 		return xcp_error_set(err, -EACCES,
-				     "cannot open /dev/fuse: permission denied; its mode does not let ordinary users mount here: "
+				     "cannot open /dev/fuse: permission denied; its mode does not "
+				     "let ordinary users mount here: "
 				     "have root run 'chmod 666 /dev/fuse', or mount as root");
 	return xcp_error_set(err, -errno,
-			     "cannot open /dev/fuse: %s; load the module with 'modprobe fuse', or give the container the device",
+			     "cannot open /dev/fuse: %s; load the module with 'modprobe fuse', or "
+			     "give the container the device",
 			     strerror(errno));
 }
 
@@ -79,21 +83,24 @@ static int check_ordinary_user(const struct session *session, struct xcp_error *
 {
 	if (!in_path("fusermount3") && access("/usr/bin/fusermount3", X_OK) != 0)
 		return xcp_error_set(err, -ENOENT,
-				     "cannot mount as an ordinary user without fusermount3; install the package fuse3");
+				     "cannot mount as an ordinary user without fusermount3; "
+				     "install the package fuse3");
 	if (access(session->mountpoint, W_OK) != 0)
 		return xcp_error_set(err, -EACCES,
-				     "cannot mount on %s: an ordinary user needs write access to it; choose a directory of your own",
+				     "cannot mount on %s: an ordinary user needs write access to "
+				     "it; choose a directory of your own",
 				     session->mountpoint);
 	if (session->options.allow_other && !users_may_allow_other())
 		return xcp_error_set(err, -EPERM,
-				     "cannot use allow_other as an ordinary user: have root put the line 'user_allow_other' into /etc/fuse.conf");
+				     "cannot use allow_other as an ordinary user: have root put "
+				     "the line 'user_allow_other' into /etc/fuse.conf");
 	return 0;
 }
 
 /* ---- libfuse ---- */
 
-__attribute__((format(printf, 2, 0)))
-static void log_libfuse(enum fuse_log_level level, const char *fmt, va_list args)
+__attribute__((format(printf, 2, 0))) static void log_libfuse(enum fuse_log_level level,
+							      const char *fmt, va_list args)
 {
 	int saved = errno;
 	char text[512];
@@ -104,12 +111,19 @@ static void log_libfuse(enum fuse_log_level level, const char *fmt, va_list args
 	errno = saved;
 }
 
+/* While mounting, its errors come back to the caller in our own words. */
+__attribute__((format(printf, 2, 0))) static void log_libfuse_quietly(enum fuse_log_level level,
+								      const char *fmt, va_list args)
+{
+	log_libfuse(FUSE_LOG_DEBUG, fmt, args);
+}
+
 static int fuse_options(const struct session *session, const char *extra, struct buf *out)
 {
 	int rc = buf_add_str(out, "ro,nosuid,nodev,subtype=xcpfs,fsname=");
 
 	if (rc == 0)
-		rc = options_escape(out, session->source);
+		rc = mountopt_escape(out, session->source);
 	if (rc == 0 && session->options.default_permissions)
 		rc = buf_add_str(out, ",default_permissions");
 	if (rc == 0 && *extra)
@@ -131,7 +145,8 @@ static int fuse_new(struct session *session, const char *extra, struct xcp_error
 	fuse_opt_free_args(&args);
 	buf_release(&text);
 	if (!session->fuse)
-		return xcp_error_set(err, -EINVAL, "cannot set up the mount: libfuse refused its options");
+		return xcp_error_set(err, -EINVAL,
+				     "cannot set up the mount: libfuse refused its options");
 	return 0;
 }
 
@@ -143,9 +158,10 @@ static int mount_failed(const struct session *session, int code, struct xcp_erro
 				     session->mountpoint);
 	if (code == 0)
 		code = EIO;
-	return xcp_error_set(err, -code, "cannot mount on %s: %s%s", session->mountpoint,
-			     strerror(code),
-			     code == EPERM ? "; mounting needs CAP_SYS_ADMIN, which containers usually lack" : "");
+	return xcp_error_set(
+		err, -code, "cannot mount on %s: %s%s", session->mountpoint, strerror(code),
+		code == EPERM ? "; mounting needs CAP_SYS_ADMIN, which containers usually lack" :
+				"");
 }
 
 /* Called once the kernel has our answer to INIT: only now does a larger read-ahead stay. */
@@ -172,7 +188,8 @@ static int session_mount(struct session *session, struct xcp_error *err)
 	rc = dirops_install(session->fuse, &session->dirops, READ_AHEAD_KIB << 10, raise_read_ahead,
 			    session);
 	if (rc != 0)
-		return xcp_error_set(err, rc, "cannot mount on %s: libfuse does not let us answer INIT",
+		return xcp_error_set(err, rc,
+				     "cannot mount on %s: libfuse does not let us answer INIT",
 				     session->mountpoint);
 	return 0;
 }
@@ -221,7 +238,7 @@ static int session_prepare(struct session *session, const struct session_config 
 			   struct xcp_error *err)
 {
 	struct buf extra = BUF_INIT;
-	int rc = options_parse(config->options, &session->options, &extra, err);
+	int rc = mountopt_parse(config->options, &session->options, &extra, err);
 
 	if (rc == 0)
 		rc = check_device(err);
@@ -245,10 +262,11 @@ int session_open(const struct session_config *config, struct session **out, stru
 
 	if (!session)
 		return xcp_error_set(err, -ENOMEM, "cannot mount: out of memory");
-	fuse_set_log_func(log_libfuse);
+	fuse_set_log_func(log_libfuse_quietly);
 
 	int rc = session_prepare(session, config, err);
 
+	fuse_set_log_func(log_libfuse);
 	if (rc != 0)
 		session_close(&session);
 	else
@@ -279,12 +297,14 @@ static void *expirer_run(void *arg)
 		lock_give(&expirer->lock);
 
 		uint64_t now_ns = clock_ns();
-		unsigned count = now_ns > session->expire_ns ?
-					 parked_list_expire(&session->parked, now_ns - session->expire_ns) :
-					 0;
+		unsigned count =
+			now_ns > session->expire_ns ?
+				parked_list_expire(&session->parked, now_ns - session->expire_ns) :
+				0;
 
 		if (count != 0)
-			log_warn("%u requests waited for almost as long as fs.fuse.max_request_timeout allows; they got an I/O error",
+			log_warn("%u requests waited for almost as long as "
+				 "fs.fuse.max_request_timeout allows; they got an I/O error",
 				 count);
 		lock_take(&expirer->lock);
 	}
@@ -344,7 +364,8 @@ static void detach(const struct session *session)
 {
 	struct mount_id now;
 	pid_t pid;
-	const char *const argv[] = { "fusermount3", "-u", "-q", "-z", "--", session->mountpoint, NULL };
+	const char *const argv[] = { "fusermount3",	  "-u", "-q", "-z", "--",
+				     session->mountpoint, NULL };
 
 	if (session->id.dev == 0 || tuning_mount_id(session->mountpoint, &now) != 0 ||
 	    now.dev != session->id.dev || now.id != session->id.id)

@@ -1,13 +1,15 @@
 /*
  * session: one FUSE mount, from the mount(2) to its end.
  *
- *	session_open (mounted, nobody answers yet) ---> session_run (answers until unmounted or told to stop) ---> session_close
+ *	session_open (mounted, nobody answers yet)
+ *	          ---> session_run (answers until unmounted or told to stop) ---> session_close
  *
- * Worker threads of libfuse's loop take requests; none of them waits for the network: an operation that must is parked (parked.h) and answered
- * from the thread where its bytes arrive. Only this folder knows fuse_lowlevel.h.
+ * Worker threads (loop.h) take requests; none of them waits for the network: an operation
+ * that must is parked (parked.h) and answered from the thread where its bytes arrive. Only this
+ * folder knows fuse_lowlevel.h.
  *
- * Threads: session_open(), session_run() and session_close() from the main thread; session_stop() and session_counters() from any;
- * session_stop() also from a signal handler.
+ * Threads: session_open(), session_run() and session_close() from the main thread; session_stop()
+ * and session_counters() from any; session_stop() also from a signal handler.
  */
 #ifndef MOUNT_SESSION_H
 #define MOUNT_SESSION_H
@@ -24,21 +26,23 @@ struct session;
 struct session_config {
 	struct node_table *nodes; /* borrowed, outlives the session; its root is set */
 	const char *mountpoint;	  /* absolute, exists, a directory */
-	const char *source;	  /* for the mount table: redacted; commas and the like are escaped here */
-	const char *options;	  /* of -o, comma separated: FUSE's own, and allow_other, xattr, open; NULL */
+	const char *source;	  /* for the mount table: redacted; escaped here */
+	const char *options;	  /* of -o: FUSE's own, and allow_other, xattr, open; NULL */
 	unsigned workers;	  /* 0: chosen here */
 };
 
 /*
- * How long a wait without progress may last, for fetch_config: wanted_ms (0: 30,000), or less where the kernel aborts a connection whose requests wait
- * too long (fs.fuse.max_request_timeout). With such a timeout the session itself also ends requests that were parked for most of it with EIO,
+ * How long a wait without progress may last, for fetch_config: wanted_ms (0: 30,000), or less where
+ * the kernel aborts a connection whose requests wait too long (fs.fuse.max_request_timeout). With
+ * such a timeout the session itself also ends requests that were parked for most of it with EIO,
  * progress or not, since the abort would take the whole mount.
  */
 uint64_t session_patience_ms(uint64_t wanted_ms);
 
 /*
- * Mounts. -EACCES with a remedy for a /dev/fuse that may not be opened (0600), -ENOENT without fusermount3 for an ordinary user, -EBUSY, -EINVAL with
- * the option's name for one that is not known. `nosuid,nodev,ro` are always set.
+ * Mounts. -EACCES with a remedy for a /dev/fuse that may not be opened (0600), -ENOENT without
+ * fusermount3 for an ordinary user, -EBUSY, -EINVAL with the option's name for one that is not
+ * known. `nosuid,nodev,ro` are always set.
  */
 int session_open(const struct session_config *config, struct session **out, struct xcp_error *err);
 
@@ -47,7 +51,10 @@ int session_run(struct session *session, struct xcp_error *err);
 void session_stop(struct session *session);
 void session_close(struct session **session); /* unmounts when still mounted */
 
-/* Requests of the kernel by kind, and how long they took from being read to being answered, parked time included. */
+/*
+ * Requests of the kernel by kind, and how long they took from being read to being answered, parked
+ * time included.
+ */
 enum session_op {
 	SESSION_LOOKUP,
 	SESSION_GETATTR,
@@ -58,7 +65,8 @@ enum session_op {
 	SESSION_OTHER,
 	SESSION_OP_COUNT,
 };
-const char *session_op_name(enum session_op op); /* "lookup", "getattr", "readdir", "read_hit", ... */
+/* "lookup", "getattr", "readdir", "read_hit", ... */
+const char *session_op_name(enum session_op op);
 
 struct session_latency {
 	uint64_t count;
@@ -66,10 +74,10 @@ struct session_latency {
 };
 struct session_counters {
 	struct session_latency ops[SESSION_OP_COUNT];
-	uint64_t bytes_served;	   /* by READ */
+	uint64_t bytes_served;	     /* by READ */
 	uint64_t parked, parked_max; /* now; at most ever */
-	uint64_t interrupted;	   /* answered EINTR */
-	uint64_t errors;	   /* answered EIO and kin */
+	uint64_t interrupted;	     /* answered EINTR */
+	uint64_t errors;	     /* answered EIO and kin */
 };
 void session_counters(struct session *session, struct session_counters *out);
 

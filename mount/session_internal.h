@@ -14,8 +14,8 @@
 #include "mount/dirops.h"
 #include "mount/latency.h"
 #include "mount/loop.h"
+#include "mount/mountopt.h"
 #include "mount/op.h"
-#include "mount/options.h"
 #include "mount/parked.h"
 #include "mount/session.h"
 #include "mount/tuning.h"
@@ -26,7 +26,7 @@ struct session {
 	struct node_table *nodes; /* borrowed */
 	char *mountpoint;
 	char *source;
-	struct options options;
+	struct mountopt options;
 	uid_t uid;
 	gid_t gid;
 	unsigned workers;

@@ -39,7 +39,10 @@ uint64_t tuning_request_timeout_ms(const char *sysctl_dir)
 	uint64_t usual_s = read_number(dir, "default_request_timeout");
 	uint64_t most_s = read_number(dir, "max_request_timeout");
 
-	/* Both are 16 bit seconds. We ask for none of our own: the kernel then takes the default, and the maximum where that is 0. */
+	/*
+	 * Both are 16 bit seconds. We ask for none of our own: the kernel then takes the default,
+	 * and the maximum where that is 0.
+	 */
 	if (usual_s == 0 || (most_s != 0 && most_s < usual_s))
 		usual_s = most_s;
 	return usual_s * 1000;

@@ -36,9 +36,12 @@ json_t *ask_mount(const struct mount_entry *entry, const char *request, struct x
 	if (!ret) {
 		out = json_loadb((char *)answer.data, answer.len, 0, NULL);
 		if (!out)
-			xcp_error_set(err, -EPROTO, "the daemon of %s gave an answer that is no JSON", entry->mountpoint);
+			xcp_error_set(err, -EPROTO,
+				      "the daemon of %s gave an answer that is no JSON",
+				      entry->mountpoint);
 	} else if (ret == -ECONNREFUSED || ret == -ENOENT) {
-		xcp_error_set(err, ret, "the daemon of %s is dead; xcpfs umount %s clears the mount away",
+		xcp_error_set(err, ret,
+			      "the daemon of %s is dead; xcpfs umount %s clears the mount away",
 			      entry->mountpoint, entry->mountpoint);
 	}
 	buf_release(&answer);
@@ -51,7 +54,8 @@ static void print_flat(const char *prefix, const json_t *value)
 	json_t *member;
 
 	if (json_is_object(value)) {
-		json_object_foreach((json_t *)value, key, member) {
+		json_object_foreach((json_t *)value, key, member)
+		{
 			char name[256];
 
 			snprintf(name, sizeof(name), "%s%s%s", prefix, *prefix ? "." : "", key);

@@ -22,7 +22,8 @@
 bool mount_is_alive(const struct mount_entry *entry)
 {
 	struct buf answer = BUF_INIT;
-	int ret = control_ask(entry->mountpoint, entry->uid, "status", ASK_TIMEOUT_MS, &answer, NULL);
+	int ret =
+		control_ask(entry->mountpoint, entry->uid, "status", ASK_TIMEOUT_MS, &answer, NULL);
 
 	buf_release(&answer);
 	return ret != -ECONNREFUSED && ret != -ENOENT;
@@ -50,7 +51,8 @@ static int detach_as_root(const char *path, bool lazy)
 
 static int detach_as_user(const char *path, bool lazy)
 {
-	char *argv[] = { (char *)"fusermount3", (char *)(lazy ? "-uqz" : "-uq"), (char *)"--", (char *)path, NULL };
+	char *argv[] = { (char *)"fusermount3", (char *)(lazy ? "-uqz" : "-uq"), (char *)"--",
+			 (char *)path, NULL };
 	pid_t pid;
 	int status, ret = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ);
 
@@ -67,16 +69,21 @@ int mount_detach(const struct mount_entry *entry, enum detach_mode mode, struct 
 	bool lazy = mode != DETACH_CLEAN;
 	int pidfd = mode == DETACH_CLEAN ? daemon_pidfd(entry) : -1;
 	struct pollfd ended = { .fd = pidfd, .events = POLLIN };
-	int ret = geteuid() ? detach_as_user(entry->mountpoint, lazy) : detach_as_root(entry->mountpoint, lazy);
+	int ret = geteuid() ? detach_as_user(entry->mountpoint, lazy) :
+			      detach_as_root(entry->mountpoint, lazy);
 
 	if (ret == -EBUSY)
-		xcp_error_set(err, ret, "cannot unmount %s: something in it is in use (fuser -m shows what); --lazy takes it out of sight",
+		xcp_error_set(err, ret,
+			      "cannot unmount %s: something in it is in use (fuser -m shows what); "
+			      "--lazy takes it out of sight",
 			      entry->mountpoint);
 	else if (ret)
 		xcp_error_set(err, ret, "cannot unmount %s: %s", entry->mountpoint, strerror(-ret));
 	else if (pidfd >= 0 && poll(&ended, 1, END_TIMEOUT_MS) == 0)
-		ret = xcp_error_set(err, -ETIMEDOUT, "%s is unmounted, but its daemon has not ended after %d seconds",
-				    entry->mountpoint, END_TIMEOUT_MS / 1000);
+		ret = xcp_error_set(
+			err, -ETIMEDOUT,
+			"%s is unmounted, but its daemon has not ended after %d seconds",
+			entry->mountpoint, END_TIMEOUT_MS / 1000);
 	if (pidfd >= 0)
 		close(pidfd);
 	return ret;

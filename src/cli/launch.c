@@ -38,7 +38,8 @@ static int wait_for_child(int fd)
 			status = EXIT_FAILED;
 	}
 	if (status < 0) {
-		fprintf(stderr, "xcpfs: the daemon ended before the mount was ready; its log says why\n");
+		fprintf(stderr,
+			"xcpfs: the daemon ended before the mount was ready; its log says why\n");
 		status = EXIT_FAILED;
 	}
 	free(line);

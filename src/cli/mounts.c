@@ -23,8 +23,10 @@ static void unescape(char *text)
 	char *out = text;
 
 	while (*text) {
-		if (text[0] == '\\' && is_octal(text[1]) && is_octal(text[2]) && is_octal(text[3])) {
-			*out++ = (char)((text[1] - '0') << 6 | (text[2] - '0') << 3 | (text[3] - '0'));
+		if (text[0] == '\\' && is_octal(text[1]) && is_octal(text[2]) &&
+		    is_octal(text[3])) {
+			*out++ = (char)((text[1] - '0') << 6 | (text[2] - '0') << 3 |
+					(text[3] - '0'));
 			text += 4;
 		} else {
 			*out++ = *text++;
@@ -46,7 +48,8 @@ static int parse_line(char *line, struct mount_entry *out)
 	char *save, *field, *mountpoint = NULL, *type, *source, *options;
 	int index = 0;
 
-	for (field = strtok_r(line, " \n", &save); field && strcmp(field, "-"); field = strtok_r(NULL, " \n", &save))
+	for (field = strtok_r(line, " \n", &save); field && strcmp(field, "-");
+	     field = strtok_r(NULL, " \n", &save))
 		if (++index == 5)
 			mountpoint = field;
 	type = strtok_r(NULL, " \n", &save);
@@ -104,7 +107,8 @@ int mounts_read(struct mount_list *out, struct xcp_error *err)
 	int ret;
 
 	if (!file)
-		return xcp_error_set(err, -errno, "cannot read /proc/self/mountinfo: %s", strerror(errno));
+		return xcp_error_set(err, -errno, "cannot read /proc/self/mountinfo: %s",
+				     strerror(errno));
 	ret = mounts_parse(file, out);
 	fclose(file);
 	return ret ? xcp_error_set(err, ret, "out of memory") : 0;
@@ -181,24 +185,63 @@ static char *lexical(const char *path)
 	return out;
 }
 
+/* What the symbolic link `path` says, made absolute by the folder it is in; NULL when it is none. */
+static char *link_target(const char *path)
+{
+	char target[PATH_MAX], *out;
+	ssize_t len = readlink(path, target, sizeof(target) - 1);
+
+	if (len <= 0)
+		return NULL;
+	target[len] = '\0';
+	if (*target == '/')
+		return strdup(target);
+	return asprintf(&out, "%.*s/%s", (int)(strrchr(path, '/') - path), path, target) < 0 ?
+		       NULL :
+		       out;
+}
+
+/* `path` with its parent resolved; NULL and errno. */
+static char *with_real_parent(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *parent, *real, *out = NULL;
+
+	parent = slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+	real = parent ? realpath(parent, NULL) : NULL;
+	if (real && asprintf(&out, "%s%s", !strcmp(real, "/") ? "" : real, slash) < 0)
+		out = NULL;
+	free(parent);
+	free(real);
+	return out;
+}
+
+#define LINKS_MAX 40 /* as in the kernel */
+
 char *mounts_resolve(const struct mount_list *list, const char *path, struct xcp_error *err)
 {
-	char *plain = lexical(path), *parent, *slash, *out = NULL;
+	char *at = lexical(path);
 
-	if (!plain) {
-		xcp_error_set(err, -errno, "cannot make %s absolute: %s", path, strerror(errno));
-		return NULL;
+	for (int links = 0; at && links < LINKS_MAX; links++) {
+		char *real, *target;
+
+		if (mounts_containing(list, at) || !strcmp(at, "/"))
+			return at;
+		real = with_real_parent(at);
+		free(at);
+		if (!real || mounts_containing(list, real)) {
+			at = real;
+			break;
+		}
+		target = link_target(real);
+		if (!target)
+			return real;
+		free(real);
+		at = lexical(target);
+		free(target);
+		errno = ELOOP;
 	}
-	slash = strrchr(plain, '/');
-	if (mounts_containing(list, plain) || !slash[1])
-		return plain;
-	*slash = '\0';
-	parent = realpath(*plain ? plain : "/", NULL);
-	if (!parent)
+	if (!at)
 		xcp_error_set(err, -errno, "cannot find %s: %s", path, strerror(errno));
-	else if (asprintf(&out, "%s/%s", !strcmp(parent, "/") ? "" : parent, slash + 1) < 0)
-		out = NULL, xcp_error_set(err, -ENOMEM, "out of memory");
-	free(parent);
-	free(plain);
-	return out;
+	return at;
 }

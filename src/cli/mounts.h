@@ -23,7 +23,8 @@ struct mount_list {
 
 /* All of type fuse.xcpfs, in mount order: of two on one mountpoint the later one is on top. */
 int mounts_read(struct mount_list *out, struct xcp_error *err);
-int mounts_parse(FILE *mountinfo, struct mount_list *out); /* the same from any text of that form; -ENOMEM */
+int mounts_parse(FILE *mountinfo,
+		 struct mount_list *out); /* the same from any text of that form; -ENOMEM */
 void mounts_release(struct mount_list *list);
 
 /* The topmost mount exactly at `path`, or (mounts_containing) the one that `path` is in. NULL when there is none. Borrowed. */
@@ -31,8 +32,9 @@ const struct mount_entry *mounts_at(const struct mount_list *list, const char *p
 const struct mount_entry *mounts_containing(const struct mount_list *list, const char *path);
 
 /*
- * `path` made absolute without touching what is at its end: its parent is resolved, its last component kept; when the lexical form already
- * is in a mount of the list, nothing at all is touched. The caller frees. NULL: the error is in err.
+ * `path` made absolute, with symbolic links followed, without touching what is mounted: as soon as it is
+ * found to lie in a mount of the list, nothing more is looked at. The caller frees. NULL: the error is in
+ * err.
  */
 char *mounts_resolve(const struct mount_list *list, const char *path, struct xcp_error *err);
 

@@ -63,7 +63,8 @@ static json_t *report_cache(const struct serve *serve)
 	cache_counters(serve->cache, &counters);
 	json_object_set_new(out, "dir", json_text(serve->config->settings->cache_dir));
 	json_object_set_new(out, "degraded", json_boolean(counters.degraded));
-	json_object_set_new(out, "why", counters.degraded ? json_text(counters.degraded_why) : json_null());
+	json_object_set_new(out, "why",
+			    counters.degraded ? json_text(counters.degraded_why) : json_null());
 	return out;
 }
 
@@ -76,14 +77,16 @@ static json_t *report_status(const struct serve *serve)
 
 	fetch_counters(serve->fetch, &fetch);
 	json_object_set_new(out, "source", json_text(config->source->shown));
-	json_object_set_new(out, "ref", json_text(config->source->ref ? config->source->ref : "HEAD"));
+	json_object_set_new(out, "ref",
+			    json_text(config->source->ref ? config->source->ref : "HEAD"));
 	json_object_set_new(out, "commit", json_oid(&identity->commit));
 	json_object_set_new(out, "tree", json_oid(&identity->tree));
 	json_object_set_new(out, "subdir", json_text(config->subdir));
 	json_object_set_new(out, "mountpoint", json_text(config->mountpoint));
 	json_object_set_new(out, "pid", json_integer(getpid()));
 	json_object_set_new(out, "state", json_string(state_name(serve, &fetch)));
-	json_object_set_new(out, "last_error", *fetch.last_error ? json_text(fetch.last_error) : json_null());
+	json_object_set_new(out, "last_error",
+			    *fetch.last_error ? json_text(fetch.last_error) : json_null());
 	json_object_set_new(out, "from_cache", json_boolean(identity->from_cache));
 	json_object_set_new(out, "resolved", json_integer(identity->resolved_s));
 	json_object_set_new(out, "started", json_integer(serve->started_s));
@@ -143,8 +146,8 @@ static void add_requests(const struct serve *serve, const struct fetch_counters 
 	json_object_set_new(kinds, "fetch", json_count(remote.requests_fetch));
 	json_object_set_new(kinds, "sizes", json_count(remote.requests_sizes));
 	json_object_set_new(kinds, "total",
-			    json_count(remote.requests_caps + remote.requests_refs + remote.requests_fetch +
-				       remote.requests_sizes));
+			    json_count(remote.requests_caps + remote.requests_refs +
+				       remote.requests_fetch + remote.requests_sizes));
 	json_object_set_new(out, "requests", kinds);
 	json_object_set_new(out, "credential_requests", json_count(remote.requests_credential));
 	json_object_set_new(out, "connections", json_count(remote.connections));
@@ -170,7 +173,8 @@ static void add_fetch(const struct fetch_counters *fetch, json_t *out)
 	json_object_set_new(out, "waiters", json_count(fetch->waiters));
 	json_object_set_new(out, "retries", json_count(fetch->retries));
 	json_object_set_new(out, "timeouts", json_count(fetch->timeouts));
-	json_object_set_new(out, "rate_limit_remaining", json_null()); /* git's own protocol tells none */
+	json_object_set_new(out, "rate_limit_remaining",
+			    json_null()); /* git's own protocol tells none */
 }
 
 static void add_cache(const struct serve *serve, json_t *out)

@@ -97,9 +97,10 @@ static int connect_remote(struct serve *serve, bool *out_remembered, struct xcp_
 
 	*out_remembered = false;
 	if (!known && offline) {
-		ret = xcp_error_set(err, -ENETUNREACH,
-				    "nothing of %s is in the cache; mount it once without --offline",
-				    serve->config->source->shown);
+		ret = xcp_error_set(
+			err, -ENETUNREACH,
+			"nothing of %s is in the cache; mount it once without --offline",
+			serve->config->source->shown);
 	} else if (known && (offline || age_s < CAPS_KEPT_S)) {
 		ret = remote_connect(serve->remote, known, err);
 		*out_remembered = !ret;
@@ -127,7 +128,8 @@ static int open_cache(struct serve *serve, struct xcp_error *err)
 		return xcp_error_set(err, ret, "cannot open the cache: %s", why.message);
 	if (why.code) {
 		log_warn("cache %s: %s; going on without it", config.dir, why.message);
-		launch_note(serve->config->launch, "warning: nothing will be cached: %s", why.message);
+		launch_note(serve->config->launch, "warning: nothing will be cached: %s",
+			    why.message);
 	}
 	return 0;
 }
@@ -192,7 +194,8 @@ static int open_commit(struct serve *serve, struct xcp_error *err)
 	if (ret)
 		return ret;
 	ret = open_repo(serve, err);
-	if (!ret || !remembered || does_not_answer(ret) || ret == -ENOMEM || serve->config->settings->offline)
+	if (!ret || !remembered || does_not_answer(ret) || ret == -ENOMEM ||
+	    serve->config->settings->offline)
 		return ret;
 	log_debug("asking capabilities again after=%d", ret);
 	close_repo(serve);
@@ -212,10 +215,12 @@ static void note_offline(struct serve *serve)
 	localtime_r(&resolved, &tm);
 	strftime(when, sizeof(when), "%Y-%m-%d %H:%M", &tm);
 	oid_to_hex(&identity->commit, hex);
-	launch_note(serve->config->launch, "offline: %s %s; showing commit %.12s of %s from the cache",
-		    serve->config->source->shown,
-		    serve->config->settings->offline ? "is not asked" : "does not answer", hex, when);
-	log_warn("%s: offline, showing commit %s of %s from the cache", serve->config->source->shown, hex, when);
+	launch_note(
+		serve->config->launch, "offline: %s %s; showing commit %.12s of %s from the cache",
+		serve->config->source->shown,
+		serve->config->settings->offline ? "is not asked" : "does not answer", hex, when);
+	log_warn("%s: offline, showing commit %s of %s from the cache",
+		 serve->config->source->shown, hex, when);
 }
 
 static int open_session(struct serve *serve, struct xcp_error *err)
@@ -254,7 +259,8 @@ static void serve_close(struct serve *serve)
 {
 	control_close(&serve->control);
 	if (serve->fetch)
-		fetch_close(&serve->fetch); /* parked requests are answered while there is a session to answer to */
+		fetch_close(
+			&serve->fetch); /* parked requests are answered while there is a session to answer to */
 	session_close(&serve->session);
 	repo_close(&serve->repo);
 	node_table_free(&serve->nodes);
@@ -281,7 +287,9 @@ static int serve_until_end(struct serve *serve, struct xcp_error *err)
 
 int serve_run(const struct serve_config *config)
 {
-	struct serve serve = { .config = config, .broker = config->broker, .started_s = clock_wall_s() };
+	struct serve serve = { .config = config,
+			       .broker = config->broker,
+			       .started_s = clock_wall_s() };
 	struct xcp_error err = { 0 };
 	sigset_t set;
 	int ret;
@@ -290,7 +298,8 @@ int serve_run(const struct serve_config *config)
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	ret = serve_open(&serve, &err);
 	if (ret) {
-		xcp_error_prefix(&err, "cannot mount %s on %s", config->source->shown, config->mountpoint);
+		xcp_error_prefix(&err, "cannot mount %s on %s", config->source->shown,
+				 config->mountpoint);
 		launch_failed(config->launch, &err);
 	} else {
 		char hex[OID_MAX_HEX + 1];

@@ -25,10 +25,10 @@
 struct serve_config { /* all borrowed during serve_run() */
 	const struct settings *settings;
 	const struct source *source;
-	const char *subdir;	 /* NULL: none */
-	const char *mountpoint;	 /* absolute */
-	const char *options;	 /* of -o; NULL */
-	struct broker *broker;	 /* owned from here on: serve_run() stops it */
+	const char *subdir;	/* NULL: none */
+	const char *mountpoint; /* absolute */
+	const char *options;	/* of -o; NULL */
+	struct broker *broker;	/* owned from here on: serve_run() stops it */
 	struct launch *launch;
 };
 

@@ -17,7 +17,8 @@
 #define DEFAULT_TIMEOUT_S 30
 #define MAX_TIMEOUT_S 86400
 
-static const char *const setting_names[] = { "cache-dir", "log-file", "log-level", "timeout", "offline", NULL };
+static const char *const setting_names[] = { "cache-dir", "log-file", "log-level",
+					     "timeout",	  "offline",  NULL };
 
 static int replace(char **where, const char *value)
 {
@@ -32,7 +33,9 @@ static int replace(char **where, const char *value)
 
 static int parse_bool(const char *value, bool *out)
 {
-	static const char *const yes[] = { "true", "yes", "on", "1", "" }, *const no[] = { "false", "no", "off", "0" };
+	static const char *const yes[] = { "true", "yes", "on", "1", "" }, *const no[] = {
+		"false", "no", "off", "0"
+	};
 
 	for (size_t i = 0; i < sizeof(yes) / sizeof(*yes); i++)
 		if (!strcasecmp(value, yes[i]))
@@ -50,13 +53,15 @@ static int parse_timeout(const char *value, uint64_t *out_ms)
 
 	errno = 0;
 	seconds = strtoul(value, &end, 10);
-	if (errno || end == value || *end || !isdigit((unsigned char)*value) || !seconds || seconds > MAX_TIMEOUT_S)
+	if (errno || end == value || *end || !isdigit((unsigned char)*value) || !seconds ||
+	    seconds > MAX_TIMEOUT_S)
 		return -EINVAL;
 	*out_ms = (uint64_t)seconds * 1000;
 	return 0;
 }
 
-int settings_set(struct settings *settings, const char *name, const char *value, struct xcp_error *err)
+int settings_set(struct settings *settings, const char *name, const char *value,
+		 struct xcp_error *err)
 {
 	if (!strcmp(name, "cache-dir")) {
 		if (!*value)
@@ -67,19 +72,23 @@ int settings_set(struct settings *settings, const char *name, const char *value,
 		return replace(&settings->log_file, value);
 	if (!strcmp(name, "log-level")) {
 		if (log_level_parse(value, &settings->log_level))
-			return xcp_error_set(err, -EINVAL,
-					     "log-level is \"%s\"; it can be error, warn, info or debug", value);
+			return xcp_error_set(
+				err, -EINVAL,
+				"log-level is \"%s\"; it can be error, warn, info or debug", value);
 		return 0;
 	}
 	if (!strcmp(name, "timeout")) {
 		if (parse_timeout(value, &settings->timeout_ms))
-			return xcp_error_set(err, -EINVAL, "timeout is \"%s\"; it is a number of seconds from 1 to %d",
-					     value, MAX_TIMEOUT_S);
+			return xcp_error_set(
+				err, -EINVAL,
+				"timeout is \"%s\"; it is a number of seconds from 1 to %d", value,
+				MAX_TIMEOUT_S);
 		return 0;
 	}
 	if (!strcmp(name, "offline")) {
 		if (parse_bool(value, &settings->offline))
-			return xcp_error_set(err, -EINVAL, "offline is \"%s\"; it can be true or false", value);
+			return xcp_error_set(err, -EINVAL,
+					     "offline is \"%s\"; it can be true or false", value);
 		return 0;
 	}
 	return -ENOENT;
@@ -117,8 +126,10 @@ static int take_line(void *arg, const char *section, const char *name, const cha
 	if (!strncmp(section, "host", 4)) {
 		char *host = host_section(section);
 
-		ret = host ? host_table_set(reading->settings->hosts, host, name, value, reading->err)
-			   : xcp_error_set(reading->err, -EINVAL, "section [%s] should be [host \"NAME\"]", section);
+		ret = host ? host_table_set(reading->settings->hosts, host, name, value,
+					    reading->err) :
+			     xcp_error_set(reading->err, -EINVAL,
+					   "section [%s] should be [host \"NAME\"]", section);
 		free(host);
 	} else if (*section) {
 		ret = xcp_error_set(reading->err, -EINVAL, "unknown section [%s]", section);
@@ -132,7 +143,8 @@ static int take_line(void *arg, const char *section, const char *name, const cha
 	return ret == 0;
 }
 
-static int read_file(struct settings *settings, const char *path, bool must_exist, struct xcp_error *err)
+static int read_file(struct settings *settings, const char *path, bool must_exist,
+		     struct xcp_error *err)
 {
 	struct reading reading = { .settings = settings, .err = err };
 	FILE *file = fopen(path, "re");
@@ -141,14 +153,16 @@ static int read_file(struct settings *settings, const char *path, bool must_exis
 	if (!file) {
 		if (errno == ENOENT && !must_exist)
 			return 0;
-		return xcp_error_set(err, -errno, "cannot read the configuration %s: %s", path, strerror(errno));
+		return xcp_error_set(err, -errno, "cannot read the configuration %s: %s", path,
+				     strerror(errno));
 	}
 	line = ini_parse_file(file, take_line, &reading);
 	fclose(file);
 	if (!line)
 		return 0;
 	if (!reading.code)
-		return xcp_error_set(err, -EINVAL, "configuration %s, line %d: not a line of INI", path, line);
+		return xcp_error_set(err, -EINVAL, "configuration %s, line %d: not a line of INI",
+				     path, line);
 	xcp_error_prefix(err, "configuration %s, line %d", path, line);
 	return reading.code;
 }
@@ -174,7 +188,8 @@ static int default_cache_dir(struct settings *settings)
 	char *path = user_path("XDG_CACHE_HOME", ".cache", "");
 
 	/* a unit of the system has no HOME */
-	if (!path && asprintf(&path, geteuid() ? "/tmp/xcpfs-cache-%u" : "/var/cache/xcpfs", geteuid()) < 0)
+	if (!path &&
+	    asprintf(&path, geteuid() ? "/tmp/xcpfs-cache-%u" : "/var/cache/xcpfs", geteuid()) < 0)
 		return -ENOMEM;
 	settings->cache_dir = path;
 	return 0;
@@ -207,7 +222,8 @@ int settings_load(const char *config_file, struct settings *out, struct xcp_erro
 	char *user_file;
 	int ret;
 
-	*out = (struct settings){ .log_level = LOG_LEVEL_INFO, .timeout_ms = DEFAULT_TIMEOUT_S * 1000 };
+	*out = (struct settings){ .log_level = LOG_LEVEL_INFO,
+				  .timeout_ms = DEFAULT_TIMEOUT_S * 1000 };
 	out->hosts = host_table_new();
 	if (!out->hosts || default_cache_dir(out))
 		return xcp_error_set(err, -ENOMEM, "out of memory");

@@ -33,7 +33,8 @@ struct settings { /* strings owned */
 /* Defaults, then the user's file, then `config_file` (NULL: none), then the environment. Release also after a failure. */
 int settings_load(const char *config_file, struct settings *out, struct xcp_error *err);
 /* One of them by its name: "cache-dir", "log-file", "log-level", "timeout", "offline". -ENOENT for another name. */
-int settings_set(struct settings *settings, const char *name, const char *value, struct xcp_error *err);
+int settings_set(struct settings *settings, const char *name, const char *value,
+		 struct xcp_error *err);
 void settings_release(struct settings *settings);
 
 #endif

@@ -6,13 +6,14 @@
 #ifndef CLI_VERB_H
 #define CLI_VERB_H
 
-#include "cli/options.h"
+#include "cli/option_table.h"
 
 /* What the process exits with; documented in the man page. */
 enum exit_status {
 	EXIT_OK = 0,
 	EXIT_FAILED = 1, /* it was tried and did not work; a sentence on stderr says why */
-	EXIT_USAGE = 2,	 /* it was not tried: wrong words on the command line or in the configuration */
+	EXIT_USAGE =
+		2, /* it was not tried: wrong words on the command line or in the configuration */
 };
 
 struct verb {
@@ -24,7 +25,8 @@ struct verb {
 	int (*run)(const struct verb *verb, int argc, char **argv);
 };
 
-extern const struct verb verb_mount, verb_umount, verb_status, verb_stats, verb_cache, verb_version, verb_help;
+extern const struct verb verb_mount, verb_umount, verb_status, verb_stats, verb_cache, verb_version,
+	verb_help;
 
 /* All verbs in the order in which help shows them, ended by NULL. */
 extern const struct verb *const verbs[];
@@ -39,7 +41,10 @@ void verb_print_help(const struct verb *verb); /* to stdout */
 int cli_main(int argc, char **argv);
 
 /* A row that every verb's table has. */
-#define OPTION_HELP { "help", 'h', NULL, "Show this help and exit." }
+#define OPTION_HELP                                                                                \
+	{                                                                                          \
+		"help", 'h', NULL, "Show this help and exit."                                      \
+	}
 /* Returned by an option_fn for --help: parsing stops, the verb prints its help and exits with EXIT_OK. */
 #define OPTION_WANTS_HELP (-1000)
 

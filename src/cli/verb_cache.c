@@ -60,8 +60,9 @@ static int show_info(const char *dir, bool as_json, struct xcp_error *err)
 	json_object_set_new(out, "raw_bytes", json_integer((json_int_t)info.raw_bytes));
 	json_object_set_new(out, "stored_bytes", json_integer((json_int_t)info.stored_bytes));
 	json_object_set_new(out, "ratio",
-			    info.stored_bytes ? json_real((double)info.raw_bytes / (double)info.stored_bytes)
-					      : json_null());
+			    info.stored_bytes ?
+				    json_real((double)info.raw_bytes / (double)info.stored_bytes) :
+				    json_null());
 	ask_print(out, as_json);
 	json_decref(out);
 	return 0;
@@ -96,7 +97,8 @@ static int run_with(const struct verb *verb, const struct cache_words *words, co
 		else if (!strcmp(what, "clear"))
 			ret = clear(settings.cache_dir, words->as_json, &err);
 		else
-			status = verb_usage(verb, "%s is not something to do with a cache", what), ret = 1;
+			status = verb_usage(verb, "%s is not something to do with a cache", what),
+			ret = 1;
 	}
 	if (ret < 0)
 		fprintf(stderr, "xcpfs: %s\n", err.message);
@@ -108,7 +110,8 @@ static int run(const struct verb *verb, int argc, char **argv)
 {
 	struct cache_words words = { 0 };
 	char **operands;
-	int count, ret = options_parse(rows, argc, argv, take_option, &words, &operands, &count);
+	int count,
+		ret = option_table_parse(rows, argc, argv, take_option, &words, &operands, &count);
 
 	if (ret == OPTION_WANTS_HELP) {
 		verb_print_help(verb);
@@ -124,7 +127,8 @@ static int run(const struct verb *verb, int argc, char **argv)
 const struct verb verb_cache = {
 	.name = "cache",
 	.operands = "[OPTIONS] info|clear",
-	.summary = "Show how large the cache is and what is in it, or empty it. Mounts that use it go on.",
+	.summary = "Show how large the cache is and what is in it, or empty it. Mounts that use it "
+		   "go on.",
 	.options = rows,
 	.run = run,
 };

@@ -7,12 +7,15 @@
 
 static void print_all(void)
 {
-	printf("usage: xcpfs COMMAND [OPTIONS] ...\n\nMounts remote repositories; files come over as they are read.\n\n");
+	printf("usage: xcpfs COMMAND [OPTIONS] ...\n\nMounts remote repositories; files come over "
+	       "as they are read.\n\n");
 	for (const struct verb *const *verb = verbs; *verb; verb++)
 		printf("  %-9s %s\n", (*verb)->name, (*verb)->summary);
 	printf("\n"
-	       "SOURCE is owner/repo (on GitHub), an http(s)://, ssh:// or file:// URL, git@host:path, or a\n"
-	       "path that begins with / or . -- each with @BRANCH, @TAG or @COMMIT behind it, or not.\n\n"
+	       "SOURCE is owner/repo (on GitHub), an http(s)://, ssh:// or file:// URL, "
+	       "git@host:path, or a\n"
+	       "path that begins with / or . -- each with @BRANCH, @TAG or @COMMIT behind it, or "
+	       "not.\n\n"
 	       "  xcpfs mount owner/repo /mnt/repo\n"
 	       "  xcpfs umount /mnt/repo\n\n"
 	       "xcpfs help COMMAND tells more, man xcpfs everything.\n");

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -19,15 +19,19 @@
 
 static const struct option_row rows[] = {
 	{ "foreground", 'f', NULL, "Stay in front; log to standard error." },
-	{ "ref", 'r', "REF", "Branch, tag or full commit id to show, instead of the remote's HEAD or @REF." },
+	{ "ref", 'r', "REF",
+	  "Branch, tag or full commit id to show, instead of the remote's HEAD or @REF." },
 	{ "subdir", 's', "DIR", "Show this directory of the tree only." },
-	{ "options", 'o', "OPTIONS", "FUSE options, separated by commas: allow_other, xattr, open and those of mount.fuse." },
+	{ "options", 'o', "OPTIONS",
+	  "FUSE options, separated by commas: allow_other, xattr, open and those of mount.fuse." },
 	{ "cache-dir", 'c', "DIR", "Where the cache is kept, instead of $XDG_CACHE_HOME/xcpfs." },
 	{ "config", 0, "FILE", "Read this configuration after the user's own." },
-	{ "timeout", 't', "SECONDS", "How long a read waits without any progress before it fails (30)." },
+	{ "timeout", 't', "SECONDS",
+	  "How long a read waits without any progress before it fails (30)." },
 	{ "offline", 0, NULL, "Ask the remote nothing: show what is in the cache." },
 	{ "log-level", 0, "LEVEL", "error, warn, info (default) or debug." },
-	{ "log-file", 0, "FILE", "Append log lines to this file instead of sending them to syslog." },
+	{ "log-file", 0, "FILE",
+	  "Append log lines to this file instead of sending them to syslog." },
 	OPTION_HELP,
 	{ 0 },
 };
@@ -46,7 +50,8 @@ static int join_options(struct mount_words *words, const char *value)
 {
 	char *joined = NULL;
 
-	if (asprintf(&joined, "%s%s%s", words->options ? words->options : "", words->options ? "," : "", value) < 0)
+	if (asprintf(&joined, "%s%s%s", words->options ? words->options : "",
+		     words->options ? "," : "", value) < 0)
 		return -ENOMEM;
 	free(words->options);
 	words->options = joined;
@@ -79,7 +84,8 @@ static int take_option(void *arg, const char *name, const char *value)
 	return 0;
 }
 
-static int load_settings(const struct mount_words *words, struct settings *out, struct xcp_error *err)
+static int load_settings(const struct mount_words *words, struct settings *out,
+			 struct xcp_error *err)
 {
 	int ret = settings_load(words->config, out, err);
 
@@ -106,6 +112,17 @@ static int make_absolute(char **path, struct xcp_error *err)
 	return 0;
 }
 
+static int check_mountpoint(const char *path, struct xcp_error *err)
+{
+	struct stat st;
+	int code = stat(path, &st) ? errno : S_ISDIR(st.st_mode) ? 0 : ENOTDIR;
+
+	if (!code)
+		return 0;
+	return xcp_error_set(err, -code, "cannot use %s as a mountpoint: %s%s", path,
+			     strerror(code), code == ENOENT ? "; make the directory first" : "");
+}
+
 /*
  * Finds out where to mount. A mount of ours whose daemon is dead is cleared away; one that lives is an error. The mountpoint itself is touched
  * only when no mount of ours is there.
@@ -123,17 +140,18 @@ static int prepare_mountpoint(const char *typed, char **out, struct xcp_error *e
 	ret = path ? 0 : err->code;
 	entry = path ? mounts_at(&list, path) : NULL;
 	if (entry && mount_is_alive(entry))
-		ret = xcp_error_set(err, -EBUSY, "%s is mounted already, with %s; xcpfs umount %s ends that", path,
-				    entry->source, path);
+		ret = xcp_error_set(err, -EBUSY,
+				    "%s is mounted already, with %s; xcpfs umount %s ends that",
+				    path, entry->source, path);
 	else if (entry)
 		ret = mount_detach(entry, DETACH_DEAD, err);
 	mounts_release(&list);
-	if (!ret) {
-		*out = realpath(path, NULL);
-		if (!*out)
-			ret = xcp_error_set(err, -errno, "cannot use %s as a mountpoint: %s", typed, strerror(errno));
-	}
-	free(path);
+	if (!ret)
+		ret = check_mountpoint(path, err);
+	if (ret)
+		free(path);
+	else
+		*out = path;
 	return ret;
 }
 
@@ -227,7 +245,8 @@ static int run(const struct verb *verb, int argc, char **argv)
 {
 	struct mount_words words = { 0 };
 	char **operands;
-	int count, status, ret = options_parse(rows, argc, argv, take_option, &words, &operands, &count);
+	int count, status,
+		ret = option_table_parse(rows, argc, argv, take_option, &words, &operands, &count);
 
 	if (ret == OPTION_WANTS_HELP) {
 		verb_print_help(verb);
@@ -235,7 +254,8 @@ static int run(const struct verb *verb, int argc, char **argv)
 	} else if (ret) {
 		status = EXIT_USAGE;
 	} else if (count != 2) {
-		status = verb_usage(verb, count < 2 ? "a SOURCE and a MOUNTPOINT are needed" : "too many operands");
+		status = verb_usage(verb, count < 2 ? "a SOURCE and a MOUNTPOINT are needed" :
+						      "too many operands");
 	} else {
 		status = run_with(&words, operands[0], operands[1]);
 	}

@@ -32,7 +32,8 @@ static int run(const struct verb *verb, int argc, char **argv)
 	bool as_json = false;
 	char **operands;
 	json_t *answer;
-	int count, ret = options_parse(ask_rows, argc, argv, ask_take_option, &as_json, &operands, &count);
+	int count, ret = option_table_parse(ask_rows, argc, argv, ask_take_option, &as_json,
+					    &operands, &count);
 
 	if (ret == OPTION_WANTS_HELP) {
 		verb_print_help(verb);

@@ -44,8 +44,9 @@ static int show_all(const struct mount_list *list, bool as_json)
 		for (size_t i = 0; i < json_array_size(all); i++) {
 			json_t *status = json_array_get(all, i);
 
-			printf("%-8s %.12s  %s on %s\n", text_of(status, "state"), text_of(status, "commit"),
-			       text_of(status, "source"), text_of(status, "mountpoint"));
+			printf("%-8s %.12s  %s on %s\n", text_of(status, "state"),
+			       text_of(status, "commit"), text_of(status, "source"),
+			       text_of(status, "mountpoint"));
 		}
 	}
 	json_decref(all);
@@ -99,7 +100,9 @@ static int run(const struct verb *verb, int argc, char **argv)
 	struct mount_list list;
 	bool as_json = false;
 	char **operands;
-	int count, status, ret = options_parse(ask_rows, argc, argv, ask_take_option, &as_json, &operands, &count);
+	int count, status,
+		ret = option_table_parse(ask_rows, argc, argv, ask_take_option, &as_json, &operands,
+					 &count);
 
 	if (ret == OPTION_WANTS_HELP) {
 		verb_print_help(verb);
@@ -121,7 +124,8 @@ static int run(const struct verb *verb, int argc, char **argv)
 const struct verb verb_status = {
 	.name = "status",
 	.operands = "[OPTIONS] [PATH]",
-	.summary = "Show all mounts, or the mount at PATH, or what is known of the file PATH in a mount.",
+	.summary = "Show all mounts, or the mount at PATH, or what is known of the file PATH in a "
+		   "mount.",
 	.options = ask_rows,
 	.run = run,
 };

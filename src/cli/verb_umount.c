@@ -42,7 +42,10 @@ static int umount_one(const char *typed, bool lazy, struct xcp_error *err)
 	if (!path)
 		ret = err->code;
 	else if (!entry)
-		ret = xcp_error_set(err, -EINVAL, "%s is not a mountpoint of xcpfs; xcpfs status lists those there are", typed);
+		ret = xcp_error_set(
+			err, -EINVAL,
+			"%s is not a mountpoint of xcpfs; xcpfs status lists those there are",
+			typed);
 	else if (!mount_is_alive(entry))
 		ret = mount_detach(entry, DETACH_DEAD, err);
 	else
@@ -56,7 +59,9 @@ static int run(const struct verb *verb, int argc, char **argv)
 {
 	bool lazy = false;
 	char **operands;
-	int count, status = EXIT_OK, ret = options_parse(rows, argc, argv, take_option, &lazy, &operands, &count);
+	int count,
+		status = EXIT_OK,
+		ret = option_table_parse(rows, argc, argv, take_option, &lazy, &operands, &count);
 
 	if (ret == OPTION_WANTS_HELP) {
 		verb_print_help(verb);
@@ -80,7 +85,8 @@ static int run(const struct verb *verb, int argc, char **argv)
 const struct verb verb_umount = {
 	.name = "umount",
 	.operands = "[OPTIONS] MOUNTPOINT...",
-	.summary = "End mounts and wait for their daemons; a mount whose daemon died is cleared away.",
+	.summary =
+		"End mounts and wait for their daemons; a mount whose daemon died is cleared away.",
 	.options = rows,
 	.run = run,
 };

@@ -8,7 +8,8 @@
 #include <string.h>
 
 const struct verb *const verbs[] = {
-	&verb_mount, &verb_umount, &verb_status, &verb_stats, &verb_cache, &verb_version, &verb_help, NULL,
+	&verb_mount, &verb_umount,  &verb_status, &verb_stats,
+	&verb_cache, &verb_version, &verb_help,	  NULL,
 };
 
 const struct verb *verb_find(const char *name)
@@ -36,15 +37,21 @@ void verb_print_help(const struct verb *verb)
 	printf("usage: xcpfs %s %s\n\n%s\n", verb->name, verb->operands, verb->summary);
 	if (verb->options && verb->options[0].name) {
 		printf("\n");
-		options_print(verb->options, stdout);
+		option_table_print(verb->options, stdout);
 	}
 }
 
 int cli_main(int argc, char **argv)
 {
 	const struct verb *verb;
-	const char *name = argc > 1 ? argv[1] : "help";
+	const char *name;
 
+	if (argc < 2) {
+		fprintf(stderr,
+			"usage: xcpfs COMMAND [OPTIONS] ...; xcpfs help shows the commands\n");
+		return EXIT_USAGE;
+	}
+	name = argv[1];
 	if (!strcmp(name, "--help") || !strcmp(name, "-h"))
 		name = "help";
 	if (!strcmp(name, "--version") || !strcmp(name, "-V"))
@@ -52,10 +59,6 @@ int cli_main(int argc, char **argv)
 	verb = verb_find(name);
 	if (!verb) {
 		fprintf(stderr, "xcpfs: no such command: %.40s; try xcpfs help\n", name);
-		return EXIT_USAGE;
-	}
-	if (argc < 2) {
-		verb->run(verb, 1, (char *[]){ (char *)name, NULL });
 		return EXIT_USAGE;
 	}
 	argv[1] = (char *)name;

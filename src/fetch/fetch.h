@@ -1,28 +1,33 @@
 /*
  * fetch: the front door to everything that may have to come from afar. One per repository.
  *
- * A want names one thing: the content of an object, or the size of a blob. Each thing on its way is one flight (flight.h),
- * with the waiters that joined it; flights ride in batches (batch.h), one batch being one call of the remote; what comes back is inflated,
- * resolved, verified (ingest.h) and goes to the waiters first and to the cache's writer next.
+ * A want names one thing: the content of an object, or the size of a blob. Each thing on its way
+ * is one flight (flight.h), with the waiters that joined it; flights ride in batches (batch.h),
+ * one batch being one call of the remote; what comes back is inflated, resolved, verified
+ * (ingest.h) and goes to the waiters first and to the cache's writer next.
  *
  *	want ---> cache hit: answered at once
- *	     \-> flight: queued in a lane ---> rides in a batch ---> arrived: waiters' done(), cache_put
- *	              ^          \               \-> not in the answer, or the call failed: queued again (alone, later)
- *	              |           \-> nobody waits any more: dropped
- *	           others join     \-> no progress for patience_ms: waiters' done(-ETIMEDOUT); the fetch goes on without them
+ *	     \-> flight: queued in a lane ---> rides in a batch ---> arrived: done(), cache_put
+ *	              ^          \               \-> not in the answer, or the call failed:
+ *	              |           \                  queued again (alone, later)
+ *	           others join     \-> nobody waits any more: dropped
+ *	                            \-> no progress for patience_ms: done(-ETIMEDOUT);
+ *	                                the fetch goes on without them
  *
- * Natural batching: a demand leaves at once while a slot is free; what arrives while all slots are busy leaves together with the next
- * free one. No timer holds anything back. Company (siblings that are likely to be read next) rides along.
+ * Natural batching: a demand leaves at once while a slot is free; what arrives while all slots are
+ * busy leaves together with the next free one. No timer holds anything back. Company (siblings
+ * that are likely to be read next) rides along.
  *
  * What to ask in which way is decided by the remote's capability bits and known sizes:
- *	everything	the commit, deepen 1: all trees where filters exist, else trees and blobs	fetch_commit()
- *	objects		blobs by id (blobs travel alone), or trees of one level				fetch_content()
- *	sizes		object-info in bulk								fetch_size()
- *	listing		a directory's tree with its small blobs, where sizes cannot be asked for		fetch_size()
- *	large		one blob alone; for a size alone the transfer is dropped when its header is in	either
+ *	everything	the commit, deepen 1: all trees where filters exist, else trees and blobs
+ *	objects		blobs by id (blobs travel alone), or trees of one level
+ *	sizes		object-info in bulk
+ *	listing		a directory's tree with its small blobs, where sizes cannot be asked for
+ *	large		one blob alone; for its size alone, dropped when its header is in
  *
- * Threads: one timer thread (deadlines, backoff) and a few ingest threads, all owned here. done() is called from them, never from
- * inside the call that waits, with no lock held. All functions from any thread but where said.
+ * Threads: one timer thread (deadlines, backoff) and a few ingest threads, all owned here. done()
+ * is called from them, never from inside the call that waits, with no lock held. All functions
+ * from any thread but where said.
  */
 #ifndef FETCH_FETCH_H
 #define FETCH_FETCH_H
@@ -43,15 +48,17 @@ struct fetch;
 struct flight;
 
 struct fetch_config {
-	struct remote *remote;	/* borrowed, connected or with remembered capabilities; outlives the fetch */
+	/* borrowed, connected or with remembered capabilities; outlives the fetch */
+	struct remote *remote;
 	struct cache *cache;	/* borrowed, outlives the fetch */
 	bool offline;		/* never ask the remote: every miss is -ENETUNREACH */
 	uint64_t patience_ms;	/* without progress a wait ends after this; 0: 30,000 */
 	unsigned content_slots; /* batches in flight for contents; 0: 4 */
 	unsigned meta_slots;	/* for trees and sizes; 0: 2 */
 	uint64_t large_limit;	/* blobs above travel alone; 0: 1 MiB */
-	const char *name;	/* the remote, redacted, for log lines; borrowed, outlives the fetch */
-	const char *identity;	/* source->identity: the scope of this repository's facts; borrowed, outlives the fetch */
+	const char *name; /* the remote, redacted, for log lines; borrowed, outlives the fetch */
+	/* source->identity: the scope of this repository's facts; borrowed, outlives the fetch */
+	const char *identity;
 };
 
 int fetch_open(const struct fetch_config *config, struct fetch **out, struct xcp_error *err);
@@ -62,27 +69,40 @@ void fetch_close(struct fetch **fetch);
 /* ---- waiting ---- */
 
 /*
- * One wait; embedded in the caller's struct, which must live until done() was called or fetch_cancel() returned true.
+ * One wait; embedded in the caller's struct, which must live until done() was called or
+ * fetch_cancel() returned true.
  *
- * done(): status 0, or -ETIMEDOUT (no progress), -ENETUNREACH (the remote does not answer), -ENOENT (the remote does not have it), -EACCES,
- * -EBADMSG (what came was wrong), -EIO, -ECANCELED (closing). `content` is borrowed for the call; NULL in a wait for a size, and when status is not 0.
- * `size` is the object's, when status is 0.
+ * done(): status 0, or -ETIMEDOUT (no progress), -ENETUNREACH (the remote does not answer),
+ * -ENOENT (the remote does not have it), -EACCES, -EBADMSG (what came was wrong), -EIO, -ECANCELED
+ * (closing). `content` is borrowed for the call; NULL in a wait for a size, and when status is not
+ * 0. `size` is the object's, when status is 0.
  */
 struct fetch_waiter {
-	void (*done)(struct fetch_waiter *waiter, int status, struct content *content, uint64_t size);
+	void (*done)(struct fetch_waiter *waiter, int status, struct content *content,
+		     uint64_t size);
 
 	/* the rest belongs to fetch, under its lock */
 	TAILQ_ENTRY(fetch_waiter) entry;
 	struct flight *flight;
 	uint64_t since_ms;
-	enum { FETCH_WAITER_IDLE, FETCH_WAITER_PARKED, FETCH_WAITER_CANCELED, FETCH_WAITER_DONE } state;
+	enum {
+		FETCH_WAITER_IDLE,
+		FETCH_WAITER_PARKED,
+		FETCH_WAITER_CANCELED,
+		FETCH_WAITER_DONE
+	} state;
+	bool size_only;
+	int status; /* the result, between DONE and done() */
+	struct content *content;
+	uint64_t size;
 };
 void fetch_waiter_init(struct fetch_waiter *waiter,
 		       void (*done)(struct fetch_waiter *, int, struct content *, uint64_t));
 
 /*
- * Ends a wait early. True: done() will not be called. False: it was, or is being called. Before the waiter was given to fetch_content()
- * or fetch_size() it returns true and makes that call return -ECANCELED: an interrupt may come that early.
+ * Ends a wait early. True: done() will not be called. False: it was, or is being called. Before
+ * the waiter was given to fetch_content() or fetch_size() it returns true and makes that call
+ * return -ECANCELED: an interrupt may come that early.
  */
 bool fetch_cancel(struct fetch *fetch, struct fetch_waiter *waiter);
 
@@ -103,9 +123,10 @@ struct fetch_budget {
 };
 
 /*
- * Sizes: blobs of unknown size, those of the directory first, then, with leave_directory, those of what a walk visits next and the rest of the tree.
- * Content: small blobs of known size whose content is not here, the directory's first, in walk order.
- * Both may ask fetch_size_known() and fetch_has(); both are called with no lock held, from the thread that wants.
+ * Sizes: blobs of unknown size, those of the directory first, then, with leave_directory, those of
+ * what a walk visits next and the rest of the tree. Content: small blobs of known size whose
+ * content is not here, the directory's first, in walk order. Both may ask fetch_size_known() and
+ * fetch_has(); both are called with no lock held, from the thread that wants.
  */
 struct fetch_company {
 	int (*gather)(void *arg, const struct fetch_budget *budget, struct fetch_list *out);
@@ -116,43 +137,58 @@ struct fetch_company {
 /* ---- wants ---- */
 
 /*
- * The content of one object. 1: it is here, *out holds a reference, the waiter is untouched. 0: parked. Negative: -ECANCELED, -ENOMEM.
- * `company` may be NULL. `known_size` is UINT64_MAX when it is not known. Does not return large cached objects whole: see fetch_read().
+ * The content of one object. 1: it is here, *out holds a reference, the waiter is untouched. 0:
+ * parked. Negative: -ECANCELED, -ENOMEM, -ENETUNREACH with `offline`. `company` may be NULL.
+ * `known_size` is UINT64_MAX when it is not known. A large object that is in the cache is not
+ * returned whole: 1 with *out NULL, and fetch_read() has it.
  */
-int fetch_content(struct fetch *fetch, const struct oid *oid, enum object_type type, uint64_t known_size,
-		  const struct fetch_company *company, struct fetch_waiter *waiter, struct content **out);
+int fetch_content(struct fetch *fetch, const struct oid *oid, enum object_type type,
+		  uint64_t known_size, const struct fetch_company *company,
+		  struct fetch_waiter *waiter, struct content **out);
 
 /* The size of one blob. 1: *out is filled in. 0: parked. Negative as above. */
 int fetch_size(struct fetch *fetch, const struct oid *oid, const struct fetch_company *company,
 	       struct fetch_waiter *waiter, uint64_t *out);
 
 /*
- * Brings a commit and all its trees in one answer (without filters: everything, said in one log line). 1: all of it is here from an earlier
- * time, *out holds the commit. 0: parked until the commit object is here; wants for its trees join the answer that is on its way.
+ * Brings a commit and all its trees in one answer (without filters: everything, said in one log
+ * line). 1: all of it is here from an earlier time, *out holds the commit. 0: parked until the
+ * commit object is here; wants for its trees join the answer that is on its way.
  */
-int fetch_commit(struct fetch *fetch, const struct oid *commit, struct fetch_waiter *waiter, struct content **out);
+int fetch_commit(struct fetch *fetch, const struct oid *commit, struct fetch_waiter *waiter,
+		 struct content **out);
 
 /* ---- what is here (never the network; may wait on disk) ---- */
 
-/* Part of an object: the cache's, as cache_read(). -ENOENT on a miss. The first read of what was prefetched is counted as used. */
-int fetch_read(struct fetch *fetch, const struct oid *oid, uint64_t off, size_t len, struct spans *out);
+/*
+ * Part of an object: the cache's, as cache_read(). -ENOENT on a miss. The first read of what was
+ * prefetched is counted as used.
+ */
+int fetch_read(struct fetch *fetch, const struct oid *oid, uint64_t off, size_t len,
+	       struct spans *out);
 /* A whole tree, commit or link target. -ENOENT on a miss. */
 int fetch_get(struct fetch *fetch, const struct oid *oid, size_t max_len, struct content **out);
 bool fetch_size_known(struct fetch *fetch, const struct oid *oid, uint64_t *out);
 bool fetch_has(struct fetch *fetch, const struct oid *oid); /* the content */
 
-/* Facts of this repository's scope, for layers that do not know the cache: as cache_fact_put() and cache_fact_get(). */
-int fetch_fact_put(struct fetch *fetch, const char *kind, const char *key, const void *value, size_t value_len);
-int fetch_fact_get(struct fetch *fetch, const char *kind, const char *key, struct buf *out, int64_t *out_stored_s);
+/*
+ * Facts of this repository's scope, for layers that do not know the cache: as cache_fact_put() and
+ * cache_fact_get().
+ */
+int fetch_fact_put(struct fetch *fetch, const char *kind, const char *key, const void *value,
+		   size_t value_len);
+int fetch_fact_get(struct fetch *fetch, const char *kind, const char *key, struct buf *out,
+		   int64_t *out_stored_s);
 
 /* ---- looking ---- */
 
 enum fetch_state { FETCH_ONLINE, FETCH_FAILING, FETCH_OFFLINE };
 
 struct fetch_counters {
-	uint64_t flights;	     /* on their way or queued, now */
-	uint64_t waiters;	     /* now */
-	uint64_t batches_trees, batches_objects, batches_listing, batches_sizes, batches_large; /* calls started */
+	uint64_t flights; /* on their way or queued, now */
+	uint64_t waiters; /* now */
+	uint64_t batches_trees, batches_objects, batches_listing, batches_sizes,
+		batches_large;	     /* calls started */
 	uint64_t objects_fetched;    /* verified arrivals, trees included */
 	uint64_t objects_prefetched; /* of these, blobs that nobody waited for */
 	uint64_t prefetch_used;	     /* of these, read later */

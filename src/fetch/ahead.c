@@ -1,0 +1,89 @@
+/*
+ * ahead: the window and the table of what was brought. A miss counts as brought and used itself: a
+ * directory with a single file that is read is a good guess too, and a crawl through many such
+ * directories must be allowed to leave them.
+ */
+#include "fetch/ahead.h"
+
+#define BYTES_PER_OBJECT_MIN (256u * 1024 / AHEAD_WINDOW_MIN)
+#define BYTES_MAX (8u << 20)
+#define OBJECT_BYTES_MIN (64u * 1024)
+#define SAMPLE_MIN 16 /* do not judge by fewer */
+
+void ahead_init(struct ahead *ahead, uint64_t large_limit)
+{
+	ahead->large_limit = large_limit;
+	atomic_store(&ahead->window, AHEAD_WINDOW_MIN);
+}
+
+static void window_judge(struct ahead *ahead)
+{
+	uint64_t brought = atomic_load_explicit(&ahead->brought, memory_order_relaxed);
+	uint64_t used = atomic_load_explicit(&ahead->used, memory_order_relaxed);
+	unsigned window = atomic_load_explicit(&ahead->window, memory_order_relaxed);
+
+	if (brought < SAMPLE_MIN)
+		return;
+	if (used * 4 >= brought * 3)
+		window = window * 2 < AHEAD_WINDOW_MAX ? window * 2 : AHEAD_WINDOW_MAX;
+	else if (used * 2 < brought)
+		window = AHEAD_WINDOW_MIN;
+	else
+		return;
+	atomic_store_explicit(&ahead->window, window, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&ahead->brought, brought, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&ahead->used, used, memory_order_relaxed);
+}
+
+void ahead_budget(struct ahead *ahead, struct fetch_budget *out)
+{
+	unsigned window;
+	uint64_t object_bytes;
+
+	window_judge(ahead);
+	atomic_fetch_add_explicit(&ahead->brought, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&ahead->used, 1, memory_order_relaxed);
+
+	window = atomic_load_explicit(&ahead->window, memory_order_relaxed);
+	object_bytes = (uint64_t)OBJECT_BYTES_MIN * (window / AHEAD_WINDOW_MIN);
+	*out = (struct fetch_budget){
+		.count = window,
+		.bytes = (uint64_t)window * BYTES_PER_OBJECT_MIN,
+		.object_bytes = object_bytes < ahead->large_limit ? object_bytes :
+								    ahead->large_limit,
+		.leave_directory = window > AHEAD_WINDOW_MIN,
+	};
+	if (out->bytes > BYTES_MAX)
+		out->bytes = BYTES_MAX;
+}
+
+static uint64_t fingerprint(const struct oid *oid)
+{
+	uint64_t print;
+
+	memcpy(&print, oid->hash, sizeof(print));
+	return print ? print : 1;
+}
+
+void ahead_brought(struct ahead *ahead, const struct oid *oid)
+{
+	uint64_t print = fingerprint(oid);
+
+	atomic_fetch_add_explicit(&ahead->brought, 1, memory_order_relaxed);
+	atomic_store_explicit(&ahead->slots[print % AHEAD_SLOTS], print, memory_order_relaxed);
+}
+
+bool ahead_used(struct ahead *ahead, const struct oid *oid)
+{
+	uint64_t print = fingerprint(oid);
+	_Atomic uint64_t *slot = &ahead->slots[print % AHEAD_SLOTS];
+	uint64_t expected = print;
+
+	if (atomic_load_explicit(slot, memory_order_relaxed) != print)
+		return false;
+	if (!atomic_compare_exchange_strong(slot, &expected, 0))
+		return false;
+	atomic_fetch_add_explicit(&ahead->used, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&ahead->total_used, 1, memory_order_relaxed);
+	return true;
+}

@@ -1,0 +1,178 @@
+/*
+ * fetch_internal: what the files of this folder share: the struct, and who does what.
+ *
+ *	fetch.c		open and close, what is here, facts, counters
+ *	want.c		wants: from the cache, or into a flight
+ *	route.c		where a flight stands
+ *	scheduler.c	what leaves when
+ *	work.c		the remote's sink and the ingest threads
+ *	deliver.c	what has come, to its waiters and to the cache
+ *	settle.c	a batch has ended: what becomes of the flights that did not arrive
+ *	deadline.c	the timer thread
+ *
+ * Threads: any, but where a function says otherwise. One lock; nothing that may wait is called
+ * while it is held.
+ */
+#ifndef FETCH_FETCH_INTERNAL_H
+#define FETCH_FETCH_INTERNAL_H
+
+#include <pthread.h>
+
+#include "base/log.h"
+#include "fetch/ahead.h"
+#include "fetch/batch.h"
+#include "fetch/fetch.h"
+#include "fetch/flight.h"
+#include "fetch/retry.h"
+
+#define INGEST_THREADS 2
+#define LISTED_COUNT 1024
+#define LOG_INTERVAL_MS 60000
+
+/* One line per kind and interval. */
+enum complaint {
+	COMPLAIN_TRANSIENT,
+	COMPLAIN_DENIED,
+	COMPLAIN_GONE,
+	COMPLAIN_BROKEN,
+	COMPLAIN_DAMAGED,
+	COMPLAIN_REFUSED,
+	COMPLAIN_MISSING,
+	COMPLAIN_TROUBLE,
+	COMPLAIN_TIMEOUT,
+	COMPLAIN_COUNT
+};
+
+struct fetch {
+	/* set before threads start */
+	struct fetch_config config;
+	unsigned caps;
+	enum oid_algo algo;
+	pthread_t timer_thread, ingest_threads[INGEST_THREADS];
+	unsigned ingest_started;
+	bool timer_started;
+
+	/* lock-free */
+	struct ahead ahead;
+	struct log_limit complaints[COMPLAIN_COUNT];
+
+	struct lock lock;
+	/* under `lock` */
+	struct flight_table table;
+	struct flight_list recheck; /* HELD: their carrier has ended; the cache may have them */
+	struct retry retry;
+	TAILQ_HEAD(, batch) batches, work;
+	unsigned running[WAY_COUNT];
+	struct lock_cond work_cond, timer_cond, idle_cond;
+	bool closing, quit;
+	unsigned refused; /* enum filter_kind bits */
+	bool sizes_refused;
+	bool size_gathering; /* somebody asks for a company of sizes: all wait and leave together */
+	struct flight *everything; /* borrowed: the flight of that kind; NULL */
+	struct oid commit;	   /* last asked for; null */
+	struct oid listed
+		[LISTED_COUNT]; /* directories whose unknown blobs are above the limit; a ring */
+	unsigned listed_next;
+	uint64_t progress_ms;	/* something came, from whatever call */
+	uint64_t round_trip_ms; /* to the first byte of an answer, smoothed; 0: not known */
+	uint64_t cache_slow_until_ms;
+	bool said_offline;
+	bool timer_idle; /* it waits for a signal, not for a time */
+	/* flights, waiters, prefetch_used and state are filled in when asked */
+	struct fetch_counters counters;
+};
+
+/* ---- scheduler.c ---- */
+
+/* Starts what may start. No lock held. */
+void fetch_pump(struct fetch *fetch);
+
+/* How many flights wait to leave in this way. */
+size_t fetch_queued_locked(const struct fetch *fetch, enum way way);
+
+/* ---- settle.c ---- */
+
+/* The end of a batch whose queue has been worked off; frees it. On its ingest thread. */
+void fetch_settle(struct fetch *fetch, struct batch *batch);
+
+/* ---- deadline.c ---- */
+
+/* One look at the clock; then the pump. */
+void fetch_tick(struct fetch *fetch);
+void *fetch_timer_run(void *fetch);
+
+/* ---- route.c ---- */
+
+/* What can be asked for now. */
+bool fetch_can_filter_locked(const struct fetch *fetch, enum filter_kind kind);
+bool fetch_can_sizes_locked(const struct fetch *fetch);
+bool fetch_can_list_locked(const struct fetch *fetch);
+
+/* The whole-commit flight; made when there is none. NULL: out of memory. */
+struct flight *fetch_everything_locked(struct fetch *fetch, const struct oid *commit);
+
+/* The carrier that will hold an object of this type without being asked; NULL. */
+struct flight *fetch_carrier_locked(struct fetch *fetch, enum object_type type);
+
+/* A HELD flight goes into its queue or under a carrier; where there is no way, its waiters end. */
+void fetch_route_locked(struct fetch *fetch, struct flight *flight, struct ending *ending);
+
+/*
+ * A carrier goes. `complete`: its answer came whole. What it covered goes to fetch->recheck, for
+ * fetch_recheck().
+ */
+void fetch_dissolve_locked(struct fetch *fetch, struct flight *carrier, bool complete);
+/* Looks for those in the cache, then routes them. No lock held. */
+void fetch_recheck(struct fetch *fetch);
+
+/* A waiter has left: takes out what has not left yet, and cancels what only it wanted. */
+void fetch_unwanted_locked(struct fetch *fetch, struct flight *flight);
+
+/*
+ * The end of a flight and of all that it covers: with an error for its waiters; without waiters;
+ * for one that covers nothing.
+ */
+void fetch_fail_locked(struct fetch *fetch, struct flight *flight, struct ending *ending,
+		       int status);
+void fetch_drop_locked(struct fetch *fetch, struct flight *flight);
+void fetch_flight_free_locked(struct fetch *fetch, struct flight *flight);
+
+/* ---- deliver.c ---- */
+
+/*
+ * A verified object has come in `batch`: waiters first, the cache next. True when the cache has
+ * it. On an ingest thread.
+ */
+bool fetch_deliver(struct fetch *fetch, struct batch *batch, struct content *content);
+
+/* It was in the cache all the time. */
+void fetch_deliver_hit(struct fetch *fetch, struct content *content);
+void fetch_deliver_size(struct fetch *fetch, const struct oid *oid, uint64_t size);
+/* The server does not know it. */
+void fetch_deliver_unknown(struct fetch *fetch, const struct oid *oid, enum flight_kind kind);
+
+/* One content or size from the cache: 1 and *out (NULL for a large object) or *out_size. */
+int fetch_hit(struct fetch *fetch, const struct oid *oid, struct content **out);
+
+/* The header of the only entry of a pack: -ECANCELED when that was enough. On an ingest thread. */
+int fetch_deliver_header(struct fetch *fetch, struct batch *batch, uint64_t size);
+
+/* ---- work.c ---- */
+
+void fetch_work_init(struct batch *batch); /* its sink */
+void fetch_work_schedule_locked(struct fetch *fetch, struct batch *batch);
+void *fetch_ingest_run(void *fetch);
+
+/* ---- fetch.c ---- */
+
+/*
+ * One line in the log per kind and interval; always the last error of the counters. No lock held.
+ */
+void fetch_complain(struct fetch *fetch, enum complaint kind, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* Directories that were listed to a good end. */
+void fetch_listed_put(struct fetch *fetch, const struct oid *tree);
+bool fetch_listed(struct fetch *fetch, const struct oid *tree);
+
+#endif

@@ -1,0 +1,284 @@
+/*
+ * work: from the network thread to the ingest threads. The sink copies and goes; an ingest thread
+ * takes one batch from the work queue, works off what has come, and puts it back behind the others
+ * while there is more.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "fetch/fetch_internal.h"
+
+#define ROUND_LEN ((size_t)256 * 1024)
+/*
+ * Windows of recent objects: the answer with all trees has many deltas between them, one with
+ * files by id has few.
+ */
+#define WINDOW_LEN ((size_t)1 << 20)
+#define WINDOW_EVERYTHING_LEN ((size_t)4 << 20)
+
+void fetch_work_schedule_locked(struct fetch *fetch, struct batch *batch)
+{
+	if (batch->scheduled || batch->starting)
+		return;
+	batch->scheduled = true;
+	TAILQ_INSERT_TAIL(&fetch->work, batch, work);
+	lock_cond_signal(&fetch->work_cond);
+}
+
+/* ---- the network thread ---- */
+
+static void heard_locked(struct fetch *fetch, struct batch *batch)
+{
+	uint64_t now_ms = clock_ms();
+
+	batch->progress_ms = now_ms;
+	fetch->progress_ms = now_ms;
+	if (batch->heard)
+		return;
+	batch->heard = true;
+	fetch->round_trip_ms = fetch->round_trip_ms ?
+				       (fetch->round_trip_ms * 7 + now_ms - batch->start_ms) / 8 :
+				       now_ms - batch->start_ms + 1;
+	retry_answered(&fetch->retry);
+}
+
+static bool on_pack(struct remote_sink *sink, const uint8_t *data, size_t len)
+{
+	struct batch *batch = batch_of_sink(sink);
+	struct fetch *fetch = batch->fetch;
+	bool more;
+
+	lock_take(&fetch->lock);
+	heard_locked(fetch, batch);
+	if (!batch->no_memory && batch_append_locked(batch, data, len)) {
+		batch->no_memory = true;
+		batch_cancel_locked(batch);
+	}
+	if (batch->queued_len)
+		fetch_work_schedule_locked(fetch, batch);
+	/* Until it is resumed: bytes that were on their way do not end a pause. */
+	if (batch->queued_len > BATCH_QUEUE_MAX)
+		batch->paused = true;
+	more = !batch->paused;
+	lock_give(&fetch->lock);
+	return more;
+}
+
+static void on_size(struct remote_sink *sink, const struct oid *oid, bool known, uint64_t size)
+{
+	struct batch *batch = batch_of_sink(sink);
+	struct fetch *fetch = batch->fetch;
+
+	lock_take(&fetch->lock);
+	heard_locked(fetch, batch);
+	if (!batch->no_memory && batch_append_size_locked(batch, oid, known, size)) {
+		batch->no_memory = true;
+		batch_cancel_locked(batch);
+	}
+	lock_give(&fetch->lock);
+}
+
+static void on_done(struct remote_sink *sink, const struct remote_outcome *outcome)
+{
+	struct batch *batch = batch_of_sink(sink);
+	struct fetch *fetch = batch->fetch;
+
+	lock_take(&fetch->lock);
+	batch->ended = true;
+	batch->call = NULL;
+	batch->outcome = *outcome;
+	fetch_work_schedule_locked(fetch, batch);
+	lock_give(&fetch->lock);
+}
+
+void fetch_work_init(struct batch *batch)
+{
+	batch->sink = (struct remote_sink){ .pack = on_pack, .size = on_size, .done = on_done };
+}
+
+/* ---- what the ingest says, on an ingest thread ---- */
+
+static int on_header(void *arg, uint32_t object_count)
+{
+	struct batch *batch = arg;
+
+	batch->object_count = object_count;
+	return 0;
+}
+
+static int on_entry(void *arg, const struct pack_entry *entry)
+{
+	struct batch *batch = arg;
+
+	if (batch->want_count != 1 || batch->object_count != 1 || entry->kind != PACK_BLOB)
+		return 0;
+	return fetch_deliver_header(batch->fetch, batch, entry->size);
+}
+
+static bool on_object(void *arg, struct content *content)
+{
+	struct batch *batch = arg;
+
+	return fetch_deliver(batch->fetch, batch, content);
+}
+
+static int on_base_stat(void *arg, const struct oid *oid, enum object_type *out_type,
+			uint64_t *out_size)
+{
+	struct batch *batch = arg;
+	struct cache_stat stat;
+	int status = cache_stat(batch->fetch->config.cache, oid, &stat);
+
+	if (status)
+		return status;
+	if (!stat.has_content || stat.type == OBJECT_NONE)
+		return -ENOENT;
+	*out_type = stat.type;
+	*out_size = stat.size;
+	return 0;
+}
+
+static int on_base_read(void *arg, const struct oid *oid, uint64_t off, size_t len,
+			struct spans *out)
+{
+	struct batch *batch = arg;
+
+	return cache_read(batch->fetch->config.cache, oid, off, len, out);
+}
+
+static int on_tmpfile(void *arg)
+{
+	struct batch *batch = arg;
+
+	return cache_tmpfile(batch->fetch->config.cache);
+}
+
+static const struct ingest_ops ingest_ops = {
+	.header = on_header,
+	.entry = on_entry,
+	.object = on_object,
+	.base_stat = on_base_stat,
+	.base_read = on_base_read,
+	.tmpfile = on_tmpfile,
+};
+
+/* ---- the ingest threads ---- */
+
+static struct ingest *ingest_for(struct batch *batch)
+{
+	struct fetch *fetch = batch->fetch;
+	const struct ingest_config config = {
+		.algo = fetch->algo,
+		.large_limit = (size_t)fetch->config.large_limit,
+		.window_max_len = batch->way == WAY_EVERYTHING ? WINDOW_EVERYTHING_LEN : WINDOW_LEN,
+		.ops = &ingest_ops,
+		.arg = batch,
+	};
+
+	return ingest_new(&config);
+}
+
+static void feed(struct batch *batch, const struct chunk *chunk)
+{
+	if (batch->ingest_status)
+		return;
+	if (!batch->ingest)
+		batch->ingest = ingest_for(batch);
+	batch->ingest_status = batch->ingest ? ingest_feed(batch->ingest, chunk->data, chunk->len) :
+					       -ENOMEM;
+	if (!batch->ingest_status)
+		return;
+	lock_take(&batch->fetch->lock);
+	batch_cancel_locked(batch); /* the rest is of no use */
+	lock_give(&batch->fetch->lock);
+}
+
+static void take_sizes(struct batch *batch, struct cache_size *sizes, size_t count)
+{
+	struct fetch *fetch = batch->fetch;
+	size_t known = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (sizes[i].size == SIZE_UNKNOWN)
+			fetch_deliver_unknown(fetch, &sizes[i].oid, FLIGHT_SIZE);
+		else
+			sizes[known++] = sizes[i];
+	}
+	/* The cache first: it copies at once, and who is woken may ask for others of these. */
+	cache_put_sizes(fetch->config.cache, sizes, known);
+	for (size_t i = 0; i < known; i++)
+		fetch_deliver_size(fetch, &sizes[i].oid, sizes[i].size);
+	batch->arrived += known;
+}
+
+/* One round. True when the batch has come to its end and everything of it was worked off. */
+static bool work_round(struct fetch *fetch, struct batch *batch)
+{
+	struct chunk_list chunks = TAILQ_HEAD_INITIALIZER(chunks);
+	struct cache_size *sizes = NULL;
+	size_t taken, size_count = 0;
+	struct chunk *chunk;
+	bool finished;
+
+	lock_take(&fetch->lock);
+	taken = batch_take_locked(batch, ROUND_LEN, &chunks);
+	if (batch->ended) { /* sizes are few and small: all at once */
+		sizes = batch->sizes;
+		size_count = batch->size_count;
+		batch->sizes = NULL;
+		batch->size_count = batch->size_cap = 0;
+	}
+	lock_give(&fetch->lock);
+
+	while ((chunk = TAILQ_FIRST(&chunks))) {
+		TAILQ_REMOVE(&chunks, chunk, entry);
+		feed(batch, chunk);
+		free(chunk);
+	}
+	if (sizes)
+		take_sizes(batch, sizes, size_count);
+	free(sizes);
+
+	lock_take(&fetch->lock);
+	batch->queued_len -= taken;
+	if (taken)
+		batch->progress_ms =
+			clock_ms(); /* what we are slow at is no stall of the server's */
+	if (batch->paused && batch->queued_len < BATCH_QUEUE_MAX / 2) {
+		batch->paused = false;
+		if (batch->call)
+			remote_call_resume(batch->call);
+	}
+	finished = batch->ended && TAILQ_EMPTY(&batch->chunks) && !batch->size_count;
+	if (!finished) {
+		batch->scheduled = false;
+		if (batch->ended || !TAILQ_EMPTY(&batch->chunks))
+			fetch_work_schedule_locked(fetch, batch);
+	}
+	lock_give(&fetch->lock);
+	return finished;
+}
+
+void *fetch_ingest_run(void *arg)
+{
+	struct fetch *fetch = arg;
+
+	lock_take(&fetch->lock);
+	for (;;) {
+		struct batch *batch;
+
+		while (TAILQ_EMPTY(&fetch->work) && !fetch->quit)
+			lock_cond_wait(&fetch->work_cond, &fetch->lock);
+		batch = TAILQ_FIRST(&fetch->work);
+		if (!batch)
+			break;
+		TAILQ_REMOVE(&fetch->work, batch, work);
+		lock_give(&fetch->lock);
+		if (work_round(fetch, batch))
+			fetch_settle(fetch, batch);
+		lock_take(&fetch->lock);
+	}
+	lock_give(&fetch->lock);
+	return NULL;
+}
