@@ -1,6 +1,7 @@
 /*
- * Fuzzes source_parse(): the first byte says whether there is a --ref (the bytes up to a newline), the rest is SOURCE. Whatever it
- * is, what comes out holds together, and no user info is in what people see.
+ * Fuzzes source_parse(): the first byte says whether there is a --ref (the bytes up to a newline),
+ * the rest is SOURCE. Whatever it is, what comes out holds together, and no user info is in what
+ * people see.
  */
 #include <stdbool.h>
 #include <stdlib.h>
@@ -25,9 +26,11 @@ static void check(const struct source *source)
 		abort();
 	if (source->path && *source->path == '-')
 		abort();
-	if (source->kind == SOURCE_SSH && (*source->host == '-' || (source->user && *source->user == '-')))
+	if (source->kind == SOURCE_SSH &&
+	    (*source->host == '-' || (source->user && *source->user == '-')))
 		abort();
-	if (source->kind != SOURCE_LOCAL && (has_user_info(source->url) || has_user_info(source->shown)))
+	if (source->kind != SOURCE_LOCAL &&
+	    (has_user_info(source->url) || has_user_info(source->shown)))
 		abort();
 }
 

@@ -1,9 +1,12 @@
 /*
  * http_support: a web server inside a test that answers from a script and keeps what it was asked.
  *
- *	web_start ---> (requests: the n-th one, in order of arrival, gets the n-th reply; the last reply serves all that follow) ---> web_stop
+ *	web_start ---> requests ---> web_stop ---> web_release
  *
- * Threads: one that accepts and one per connection; a test reads the log after what it waits for has been answered, or after web_stop().
+ * The n-th request, in order of arrival, gets the n-th reply; the last reply serves all that follow.
+ *
+ * Threads: one that accepts and one per connection; a test reads the log after what it waits for
+ * has been answered, or after web_stop().
  */
 #ifndef TESTS_HTTP_SUPPORT_H
 #define TESTS_HTTP_SUPPORT_H
@@ -24,15 +27,15 @@
 #define WEB_REQUESTS_MAX 64
 
 struct web_reply {
-	int status; /* 0: closes without a word; -1: says nothing until web_stop() */
+	int status;	     /* 0: closes without a word; -1: says nothing until web_stop() */
 	const char *type;    /* Content-Type; NULL: none */
 	const char *headers; /* more lines, each with \r\n; NULL */
 	const void *body;
-	size_t len;	   /* 0 with a body: strlen */
-	size_t send_len;   /* with `cut`: how much of the body is really sent, then the connection closes */
+	size_t len;	 /* 0 with a body: strlen */
+	size_t send_len; /* with `cut`: so much of the body, then the connection closes */
 	bool cut;
-	bool stall;	   /* after send_len bytes: nothing more until web_stop() */
-	bool close;	   /* after the answer, without saying so before */
+	bool stall; /* after send_len bytes: nothing more until web_stop() */
+	bool close; /* after the answer, without saying so before */
 };
 
 struct web_request {
@@ -79,7 +82,8 @@ static inline bool web_send(int fd, const void *data, size_t len)
 }
 
 /* The value of a header as a string in `out`; "" when it is not there. */
-static inline const char *web_header(const struct web_request *request, const char *name, char *out, size_t out_len)
+static inline const char *web_header(const struct web_request *request, const char *name, char *out,
+				     size_t out_len)
 {
 	size_t name_len = strlen(name);
 
@@ -116,7 +120,8 @@ static inline bool web_receive(int fd, struct buf *pending, struct web_request *
 	out->head[head_len] = '\0';
 	snprintf(out->line, sizeof(out->line), "%.*s", (int)strcspn(out->head, "\r"), out->head);
 	buf_consume(pending, head_len);
-	body_len = (size_t)strtoul(web_header(out, "Content-Length", value, sizeof(value)), NULL, 10);
+	body_len =
+		(size_t)strtoul(web_header(out, "Content-Length", value, sizeof(value)), NULL, 10);
 	while (pending->len < body_len) {
 		ssize_t n = recv(fd, room, sizeof(room), 0);
 
@@ -148,8 +153,9 @@ static inline bool web_answer(struct web *web, int fd, const struct web_reply *r
 		web_wait_for_stop(web);
 	if (reply->status <= 0)
 		return false;
-	snprintf(head, sizeof(head), "HTTP/1.1 %d Said\r\nContent-Length: %zu\r\n%s%s%s%s\r\n", reply->status, len,
-		 reply->type ? "Content-Type: " : "", reply->type ? reply->type : "", reply->type ? "\r\n" : "",
+	snprintf(head, sizeof(head), "HTTP/1.1 %d Said\r\nContent-Length: %zu\r\n%s%s%s%s\r\n",
+		 reply->status, len, reply->type ? "Content-Type: " : "",
+		 reply->type ? reply->type : "", reply->type ? "\r\n" : "",
 		 reply->headers ? reply->headers : "");
 	pthread_mutex_lock(&web->mutex);
 	web->response_bytes += send_len;
@@ -211,14 +217,16 @@ static inline void *web_accept(void *arg)
 		i = web->connections++;
 		web->fds[i % WEB_REQUESTS_MAX] = fd;
 		pthread_mutex_unlock(&web->mutex);
-		if (i >= WEB_REQUESTS_MAX || pthread_create(&web->threads[i], NULL, web_serve, connection))
+		if (i >= WEB_REQUESTS_MAX ||
+		    pthread_create(&web->threads[i], NULL, web_serve, connection))
 			abort();
 	}
 }
 
 static inline void web_start(struct web *web, const struct web_reply *script, size_t script_len)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(address);
 
 	memset(web, 0, sizeof(*web));

@@ -1,5 +1,6 @@
 /*
- * remote_support: what the tests of transports share: a source from text, and a sink that collects and can be waited for.
+ * remote_support: what the tests of transports share: a source from text, and a sink that collects
+ * and can be waited for.
  *
  * Threads: the collector is filled by the network thread and read by the test's.
  */
@@ -43,7 +44,8 @@ static inline bool collector_pack(struct remote_sink *sink, const uint8_t *data,
 	return more;
 }
 
-static inline void collector_size(struct remote_sink *sink, const struct oid *oid, bool known, uint64_t size)
+static inline void collector_size(struct remote_sink *sink, const struct oid *oid, bool known,
+				  uint64_t size)
 {
 	struct collector *collector = (struct collector *)sink;
 
@@ -118,16 +120,18 @@ struct place {
 	struct remote *remote;
 };
 
-static inline bool place_open(struct place *place, const char *text, struct broker *broker, bool no_helpers,
-			      unsigned stall_ms)
+static inline bool place_open(struct place *place, const char *text, struct broker *broker,
+			      bool no_helpers, unsigned stall_ms)
 {
-	const struct net_config net_config = { .connect_timeout_ms = 5000, .stall_timeout_ms = stall_ms };
+	const struct net_config net_config = { .connect_timeout_ms = 5000,
+					       .stall_timeout_ms = stall_ms };
 	struct remote_config config = { .broker = broker, .no_helpers = no_helpers };
 	struct xcp_error err = { 0 };
 
 	memset(place, 0, sizeof(*place));
 	place->hosts = host_table_new();
-	if (source_parse(text, NULL, place->hosts, &place->source, &err) || net_open(&net_config, &place->net, &err)) {
+	if (source_parse(text, NULL, place->hosts, &place->source, &err) ||
+	    net_open(&net_config, &place->net, &err)) {
 		printf("# %s\n", err.message);
 		return false;
 	}

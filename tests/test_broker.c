@@ -15,7 +15,8 @@
 
 static struct broker *broker;
 
-static int run(const char *script, const char *const *env, const char *input, struct buf *out, int *status)
+static int run(const char *script, const char *const *env, const char *input, struct buf *out,
+	       int *status)
 {
 	const char *const argv[] = { "sh", "-c", script, NULL };
 	const struct broker_command command = { argv, env };
@@ -56,11 +57,13 @@ static void test_a_command_gets_input_and_gives_output_and_status(void)
 
 static void test_the_environment_is_added_to_and_taken_from(void)
 {
-	static const char *const env[] = { "XCPFS_TEST_ONE=1=1", "XCPFS_TEST_INHERITED", "XCPFS_TEST_ABSENT", NULL };
+	static const char *const env[] = { "XCPFS_TEST_ONE=1=1", "XCPFS_TEST_INHERITED",
+					   "XCPFS_TEST_ABSENT", NULL };
 	struct buf out = BUF_INIT;
 	int status;
 
-	CHECK_INT(run("echo \"$XCPFS_TEST_ONE ${XCPFS_TEST_INHERITED-none} $XCPFS_TEST_KEPT\"", env, "", &out, &status),
+	CHECK_INT(run("echo \"$XCPFS_TEST_ONE ${XCPFS_TEST_INHERITED-none} $XCPFS_TEST_KEPT\"", env,
+		      "", &out, &status),
 		  0);
 	CHECK_STR(buf_str(&out), "1=1 none kept\n");
 	buf_release(&out);
@@ -95,7 +98,8 @@ static void test_a_command_too_large_is_refused_and_the_next_one_works(void)
 
 static void test_the_largest_command_goes_through(void)
 {
-	static char large[BROKER_COMMAND_MAX - 5]; /* with "echo" and both NULs just as much as there may be */
+	static char large[BROKER_COMMAND_MAX -
+			  5]; /* with "echo" and both NULs just as much as there may be */
 	const char *const argv[] = { "echo", large, NULL };
 	const struct broker_command command = { argv, NULL };
 	struct buf out = BUF_INIT;
@@ -155,7 +159,9 @@ static void test_what_a_helper_leaves_behind_is_not_waited_for(void)
 
 static void test_a_child_talks_through_three_pipes_and_inherits_nothing_else(void)
 {
-	const char *const argv[] = { "sh", "-c", "read a; echo out $a; echo err $a >&2; ls /proc/self/fd", NULL };
+	const char *const argv[] = { "sh", "-c",
+				     "read a; echo out $a; echo err $a >&2; ls /proc/self/fd",
+				     NULL };
 	const struct broker_command command = { argv, NULL };
 	struct buf out = BUF_INIT, said = BUF_INIT;
 	struct broker_child child;
@@ -179,8 +185,11 @@ static void test_signals_are_at_their_defaults_in_a_child(void)
 	struct buf out = BUF_INIT;
 	int status;
 
-	/* glibc's posix_spawn() leaves its own two signals, 32 and 33, ignored: so it is below make */
-	CHECK_INT(run("grep -E '^Sig(Blk|Ign)' /proc/self/status | sed s/0000000180000000/0000000000000000/",
+	/*
+	 * glibc's posix_spawn() leaves its own two signals, 32 and 33, ignored: so it is below make
+	 */
+	CHECK_INT(run("grep -E '^Sig(Blk|Ign)' /proc/self/status | sed "
+		      "s/0000000180000000/0000000000000000/",
 		      NULL, "", &out, &status),
 		  0);
 	CHECK_STR(buf_str(&out), "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
@@ -189,7 +198,9 @@ static void test_signals_are_at_their_defaults_in_a_child(void)
 
 static void test_kill_ends_a_child_even_one_that_does_not_want_to(void)
 {
-	const char *const argv[] = { "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done", NULL };
+	const char *const argv[] = { "sh", "-c",
+				     "trap '' TERM; echo ready; while :; do sleep 0.1; done",
+				     NULL };
 	const struct broker_command command = { argv, NULL };
 	struct broker_child child;
 	struct buf out = BUF_INIT;
@@ -231,7 +242,8 @@ static void *many_runs(void *arg)
 		int status;
 
 		snprintf(input, sizeof(input), "%p %d", arg, i);
-		if (run("cat", NULL, input, &out, &status) || !buf_str(&out) || strcmp(buf_str(&out), input) != 0)
+		if (run("cat", NULL, input, &out, &status) || !buf_str(&out) ||
+		    strcmp(buf_str(&out), input) != 0)
 			return arg;
 		buf_release(&out);
 	}
@@ -255,7 +267,8 @@ static void test_many_threads_may_ask(void)
 
 static void test_detached_it_has_no_terminal_and_works_on(void)
 {
-	const char *const argv[] = { "sh", "-c", "ps -o sid=,pgid=,tty= -p $$ 2>/dev/null; echo $$", NULL };
+	const char *const argv[] = { "sh", "-c", "ps -o sid=,pgid=,tty= -p $$ 2>/dev/null; echo $$",
+				     NULL };
 	const struct broker_command command = { argv, NULL };
 	struct broker *other;
 	struct broker_child child;
@@ -302,7 +315,9 @@ static void daemon_main(int sock)
 	char room[CMSG_SPACE(sizeof(int))] = { 0 };
 	char byte = 'x';
 	struct iovec data = { &byte, 1 };
-	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = room,
+	struct msghdr message = { .msg_iov = &data,
+				  .msg_iovlen = 1,
+				  .msg_control = room,
 				  .msg_controllen = sizeof(room) };
 	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
 
@@ -322,7 +337,9 @@ static void test_it_ends_with_its_children_when_the_daemon_is_killed(void)
 {
 	char room[CMSG_SPACE(sizeof(int))], byte;
 	struct iovec data = { &byte, 1 };
-	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = room,
+	struct msghdr message = { .msg_iov = &data,
+				  .msg_iovlen = 1,
+				  .msg_control = room,
 				  .msg_controllen = sizeof(room) };
 	struct buf out = BUF_INIT;
 	int pair[2], fd;

@@ -10,7 +10,8 @@ static void test_github_is_built_in_under_both_names(void)
 	struct host_table *table = host_table_new();
 
 	CHECK(table != NULL);
-	CHECK_STR(host_table_find(table, "github.com")->git, "https://github.com/{owner}/{repo}.git");
+	CHECK_STR(host_table_find(table, "github.com")->git,
+		  "https://github.com/{owner}/{repo}.git");
 	CHECK_PTR(host_table_find(table, "GitHub"), host_table_find(table, "github.com"));
 	CHECK_STR(host_table_find(table, "gitlab")->name, "gitlab.com");
 	CHECK_NULL(host_table_find(table, "git.example.org"));
@@ -23,11 +24,14 @@ static void test_the_configuration_adds_and_overrides(void)
 	struct host_table *table = host_table_new();
 	const struct host *host;
 
-	CHECK_INT(host_table_set(table, "GitHub.com", "git", "http://127.0.0.1:81/{owner}/{repo}.git", NULL), 0);
+	CHECK_INT(host_table_set(table, "GitHub.com", "git",
+				 "http://127.0.0.1:81/{owner}/{repo}.git", NULL),
+		  0);
 	CHECK_STR(host_table_find(table, "github")->git, "http://127.0.0.1:81/{owner}/{repo}.git");
 	CHECK_STR(host_table_find(table, "github")->kind, "github");
 
-	CHECK_INT(host_table_set(table, "Git.Example.org", "git", "ssh://git@git.example.org/{owner}/{repo}", NULL),
+	CHECK_INT(host_table_set(table, "Git.Example.org", "git",
+				 "ssh://git@git.example.org/{owner}/{repo}", NULL),
 		  0);
 	CHECK_INT(host_table_set(table, "git.example.org", "alias", "ex", NULL), 0);
 	CHECK_INT(host_table_set(table, "git.example.org", "kind", "gitea", NULL), 0);
@@ -61,9 +65,10 @@ static void test_mistakes_are_named(void)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct xcp_error err = { 0 };
 
-		EXPECT_INT(host_table_set(table, rows[i].name, rows[i].key, rows[i].value, &err), -EINVAL,
-			   "row %zu", i);
-		EXPECT(strstr(err.message, rows[i].words) != NULL, "row %zu: \"%s\"", i, err.message);
+		EXPECT_INT(host_table_set(table, rows[i].name, rows[i].key, rows[i].value, &err),
+			   -EINVAL, "row %zu", i);
+		EXPECT(strstr(err.message, rows[i].words) != NULL, "row %zu: \"%s\"", i,
+		       err.message);
 	}
 	CHECK_NULL(host_table_find(table, "h"));
 	host_table_free(table);

@@ -1,4 +1,6 @@
-/* Tests of src/remote/http.c, exchange.c, net.c and remote.c against a web server inside the test. */
+/*
+ * Tests of src/remote/http.c, exchange.c, net.c and remote.c against a web server inside the test.
+ */
 #include "remote/remote.h"
 
 #include <errno.h>
@@ -46,15 +48,20 @@ static void wrap(struct buf *out, ...)
 
 static struct web_reply reply(const char *type, const struct buf *body)
 {
-	return (struct web_reply){ .status = 200, .type = type, .body = body->data, .len = body->len };
+	return (struct web_reply){
+		.status = 200, .type = type, .body = body->data, .len = body->len
+	};
 }
 
 static void wrap_answers(void)
 {
-	wrap(&v2_advert, "version 2\n", "agent=git/2.39.5\n", "ls-refs=unborn\n", "fetch=shallow filter\n",
-	     "object-info\n", "object-format=sha1\n", "", NULL);
+	wrap(&v2_advert, "version 2\n", "agent=git/2.39.5\n", "ls-refs=unborn\n",
+	     "fetch=shallow filter\n", "object-info\n", "object-format=sha1\n", "", NULL);
 	wrap(&refs_answer, OID " refs/heads/main\n", "", NULL);
-	wrap(&fetch_answer, "packfile\n", "\x01PACKdata", "\x01", "\x02....", "\x01" "end", "", NULL);
+	wrap(&fetch_answer, "packfile\n", "\x01PACKdata", "\x01", "\x02....",
+	     "\x01"
+	     "end",
+	     "", NULL);
 	good_advert = reply(ADVERT, &v2_advert);
 	good_refs = reply(RESULT, &refs_answer);
 	good_fetch = reply(RESULT, &fetch_answer);
@@ -66,8 +73,8 @@ static struct web web;
 static struct place place;
 static struct collector collector;
 
-static bool stage_with(const char *fmt, const struct web_reply *script, size_t count, bool no_helpers,
-		       unsigned stall_ms)
+static bool stage_with(const char *fmt, const struct web_reply *script, size_t count,
+		       bool no_helpers, unsigned stall_ms)
 {
 	char url[256];
 
@@ -112,7 +119,8 @@ static void check_counters(void)
 	remote_counters(place.remote, &counters);
 	for (size_t i = 0; i < web.request_count; i++)
 		body_bytes += web.requests[i].body.len;
-	CHECK_UINT(counters.requests_caps + counters.requests_refs + counters.requests_fetch + counters.requests_sizes,
+	CHECK_UINT(counters.requests_caps + counters.requests_refs + counters.requests_fetch +
+			   counters.requests_sizes,
 		   web.request_count);
 	CHECK_UINT(counters.bytes_sent, body_bytes);
 	CHECK_UINT(counters.bytes_received, web.response_bytes);
@@ -166,8 +174,8 @@ static void test_an_advertisement_behind_a_service_line_is_one_too(void)
 	struct buf text = BUF_INIT;
 	struct web_reply script[1];
 
-	wrap(&text, "# service=git-upload-pack\n", "", "version 2\n", "agent=git/github-x\n", "fetch=shallow\n", "",
-	     NULL);
+	wrap(&text, "# service=git-upload-pack\n", "", "version 2\n", "agent=git/github-x\n",
+	     "fetch=shallow\n", "", NULL);
 	script[0] = reply(ADVERT "; charset=x", &text);
 	CHECK(stage(script, COUNT(script)));
 	CHECK_INT(remote_connect(place.remote, NULL, NULL), 0);
@@ -192,7 +200,9 @@ static void test_what_is_known_is_not_asked_again(void)
 
 static void test_what_is_known_wrongly_is_asked_again_once(void)
 {
-	const struct web_reply script[] = { { .status = 200, .type = RESULT, .body = "" }, good_advert, good_refs };
+	const struct web_reply script[] = { { .status = 200, .type = RESULT, .body = "" },
+					    good_advert,
+					    good_refs };
 	struct ref_list refs = { 0 };
 
 	CHECK(stage(script, COUNT(script)));
@@ -210,9 +220,13 @@ static void test_a_server_of_version_0_sends_its_refs_along(void)
 	struct ref_list refs = { 0 };
 	struct remote_call *call;
 
-	wrap(&text, "# service=git-upload-pack\n", "", OID " HEAD\x1fside-band-64k ofs-delta shallow agent=x\n",
-	     OID " refs/heads/main\n", "", NULL);
-	wrap(&answer, "NAK\n", "\x01PACKdata", "\x01" "end", "", NULL);
+	wrap(&text, "# service=git-upload-pack\n", "",
+	     OID " HEAD\x1fside-band-64k ofs-delta shallow agent=x\n", OID " refs/heads/main\n", "",
+	     NULL);
+	wrap(&answer, "NAK\n", "\x01PACKdata",
+	     "\x01"
+	     "end",
+	     "", NULL);
 	script[0] = script[1] = reply(ADVERT, &text);
 	script[2] = reply(RESULT, &answer);
 	CHECK(stage(script, COUNT(script)));
@@ -247,21 +261,35 @@ static void test_what_is_not_git_is_said_so(void)
 		int code;
 		const char *words;
 	} rows[] = {
-		{ { .status = 200, .type = "text/html", .body = "<html>" }, -EPROTO, "not a git repository" },
+		{ { .status = 200, .type = "text/html", .body = "<html>" },
+		  -EPROTO,
+		  "not a git repository" },
 		{ { .status = 200, .body = "x" }, -EPROTO, "no content type" },
-		{ { .status = 200, .type = "text/plain", .body = OID "\trefs/heads/main\n" }, -EPROTO, "dumb" },
+		{ { .status = 200, .type = "text/plain", .body = OID "\trefs/heads/main\n" },
+		  -EPROTO,
+		  "dumb" },
 		{ { .status = 200, .type = ADVERT, .body = "hello world" }, -EPROTO, "git" },
 		{ { .status = 200, .type = ADVERT, .body = "" }, -EAGAIN, "broke off" },
-		{ { .status = 200, .type = ADVERT, .body = "000eversion 2\n" }, -EAGAIN, "broke off" },
-		{ { .status = 200, .type = ADVERT, .body = "0016ERR access denied\n" }, -EACCES, "access denied" },
+		{ { .status = 200, .type = ADVERT, .body = "000eversion 2\n" },
+		  -EAGAIN,
+		  "broke off" },
+		{ { .status = 200, .type = ADVERT, .body = "0016ERR access denied\n" },
+		  -EACCES,
+		  "access denied" },
 		{ { .status = 404 }, -ENOENT, "missing, or you may not see it" },
 		{ { .status = 410 }, -ENOENT, "410" },
-		{ { .status = 403, .type = "text/plain", .body = "blocked by\n\x1b[1mus" }, -EACCES, "blocked by ?[1mus" },
+		{ { .status = 403, .type = "text/plain", .body = "blocked by\n\x1b[1mus" },
+		  -EACCES,
+		  "blocked by ?[1mus" },
 		{ { .status = 401 }, -EACCES, "asks for a password" },
 		{ { .status = 500 }, -EAGAIN, "500" },
-		{ { .status = 429, .headers = "Retry-After: 7\r\n" }, -EAGAIN, "too many requests" },
+		{ { .status = 429, .headers = "Retry-After: 7\r\n" },
+		  -EAGAIN,
+		  "too many requests" },
 		{ { .status = 302 }, -EPROTO, "nowhere" },
-		{ { .status = 302, .headers = "Location: ftp://h/info/refs?service=git-upload-pack\r\n" }, -EPROTO,
+		{ { .status = 302,
+		    .headers = "Location: ftp://h/info/refs?service=git-upload-pack\r\n" },
+		  -EPROTO,
 		  "redirects to a" },
 		{ { .status = 302, .headers = "Location: /login\r\n" }, -EPROTO, "login" },
 		{ { .status = 0 }, -ENETUNREACH, "cannot connect" },
@@ -272,10 +300,12 @@ static void test_what_is_not_git_is_said_so(void)
 		struct xcp_error err = { 0 };
 
 		CHECK(stage(&rows[i].reply, 1));
-		EXPECT_INT(remote_connect(place.remote, NULL, &err), rows[i].code, "row %zu: %s", i, err.message);
+		EXPECT_INT(remote_connect(place.remote, NULL, &err), rows[i].code, "row %zu: %s", i,
+			   err.message);
 		EXPECT_INT(err.code, rows[i].code, "row %zu", i);
 		EXPECT(strstr(err.message, rows[i].words) != NULL, "row %zu: %s", i, err.message);
-		EXPECT(strstr(err.message, "http://127.0.0.1:") != NULL, "row %zu: %s", i, err.message);
+		EXPECT(strstr(err.message, "http://127.0.0.1:") != NULL, "row %zu: %s", i,
+		       err.message);
 		leave();
 	}
 }
@@ -312,8 +342,10 @@ static void test_a_server_that_says_nothing_is_given_up(void)
 static void test_the_first_request_follows_redirects_and_keeps_the_new_base(void)
 {
 	const struct web_reply script[] = {
-		{ .status = 301, .headers = "Location: /new/r.git/info/refs?service=git-upload-pack\r\n" },
-		{ .status = 307, .headers = "Location: ../../newer/info/refs?service=git-upload-pack\r\n" },
+		{ .status = 301,
+		  .headers = "Location: /new/r.git/info/refs?service=git-upload-pack\r\n" },
+		{ .status = 307,
+		  .headers = "Location: ../../newer/info/refs?service=git-upload-pack\r\n" },
 		good_advert,
 		good_refs,
 	};
@@ -340,7 +372,8 @@ static void test_credentials_stay_behind_when_it_redirects_to_another_host(void)
 
 	web_start(&other, other_script, 1);
 	snprintf(location, sizeof(location),
-		 "Location: http://x:y@127.0.0.1:%u/r.git/info/refs?service=git-upload-pack\r\n", other.port);
+		 "Location: http://x:y@127.0.0.1:%u/r.git/info/refs?service=git-upload-pack\r\n",
+		 other.port);
 	CHECK(stage_with("http://me:s3cret@127.0.0.1:%u/r.git", script, COUNT(script), true, 0));
 	CHECK_INT(remote_connect(place.remote, NULL, &err), -EACCES);
 	CHECK_STR(header(0, "Authorization"), "Basic bWU6czNjcmV0");
@@ -354,8 +387,10 @@ static void test_credentials_stay_behind_when_it_redirects_to_another_host(void)
 
 static void test_redirects_have_an_end(void)
 {
-	const struct web_reply script[] = { { .status = 302,
-					      .headers = "Location: /r.git/info/refs?service=git-upload-pack\r\n" } };
+	const struct web_reply script[] = {
+		{ .status = 302,
+		  .headers = "Location: /r.git/info/refs?service=git-upload-pack\r\n" }
+	};
 	struct xcp_error err = { 0 };
 
 	CHECK(stage(script, COUNT(script)));
@@ -368,7 +403,8 @@ static void test_redirects_have_an_end(void)
 
 static void test_a_post_follows_nothing(void)
 {
-	const struct web_reply script[] = { { .status = 307, .headers = "Location: /x/git-upload-pack\r\n" } };
+	const struct web_reply script[] = { { .status = 307,
+					      .headers = "Location: /x/git-upload-pack\r\n" } };
 	struct remote_call *call;
 
 	CHECK(stage(script, COUNT(script)));
@@ -463,7 +499,8 @@ static void test_git_credential_is_asked_and_told(void)
 	} rows[] = {
 		{ "http://127.0.0.1:%u/r.git", 200, 0, "Basic YWxpY2U6ZnJvbS1oZWxwZXI=", "store" },
 		{ "http://bob@127.0.0.1:%u/r.git", 200, 0, "Basic Ym9iOmZyb20taGVscGVy", "store" },
-		{ "http://127.0.0.1:%u/r.git", 401, -EACCES, "Basic YWxpY2U6ZnJvbS1oZWxwZXI=", "erase" },
+		{ "http://127.0.0.1:%u/r.git", 401, -EACCES,
+		  "Basic YWxpY2U6ZnJvbS1oZWxwZXI=", "erase" },
 	};
 
 	write_file("helper", helper, 0700);
@@ -471,7 +508,10 @@ static void test_git_credential_is_asked_and_told(void)
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		const struct web_reply script[] = {
 			{ .status = 401, .headers = "WWW-Authenticate: Basic realm=x\r\n" },
-			{ .status = rows[i].status, .type = ADVERT, .body = v2_advert.data, .len = v2_advert.len },
+			{ .status = rows[i].status,
+			  .type = ADVERT,
+			  .body = v2_advert.data,
+			  .len = v2_advert.len },
 			good_refs,
 		};
 		struct ref_list refs = { 0 };
@@ -511,7 +551,9 @@ static void test_without_a_helper_there_is_a_clear_sentence(void)
 
 static void test_credentials_are_asked_for_when_the_first_request_is_for_refs(void)
 {
-	const struct web_reply script[] = { { .status = 401 }, { .status = 401 }, good_advert, good_refs };
+	const struct web_reply script[] = {
+		{ .status = 401 }, { .status = 401 }, good_advert, good_refs
+	};
 	struct ref_list refs = { 0 };
 
 	write_file("config", "[credential]\n\thelper = !$HOME/helper\n", 0600);
@@ -609,8 +651,10 @@ static void check_verdict(const struct verdict_row *row, size_t i)
 	CHECK(stage(&row->reply, 1));
 	CHECK_INT(remote_connect(place.remote, caps_text, NULL), 0);
 	CHECK_INT(start_fetch(NULL, &call), 0);
-	EXPECT_INT(collector_wait(&collector), row->verdict, "row %zu: %s", i, collector.outcome.error.message);
-	EXPECT_INT(collector.outcome.error.code, row->code, "row %zu: %s", i, collector.outcome.error.message);
+	EXPECT_INT(collector_wait(&collector), row->verdict, "row %zu: %s", i,
+		   collector.outcome.error.message);
+	EXPECT_INT(collector.outcome.error.code, row->code, "row %zu: %s", i,
+		   collector.outcome.error.message);
 	EXPECT_INT(collector.outcome.retry_after_ms, row->retry_after_ms, "row %zu", i);
 	EXPECT_INT(collector.outcome.answered, row->answered, "row %zu", i);
 	EXPECT(strstr(collector.outcome.error.message, row->words) != NULL, "row %zu: %s", i,
@@ -623,11 +667,14 @@ static void check_verdict(const struct verdict_row *row, size_t i)
 
 static void test_every_fault_has_its_verdict(void)
 {
-	struct buf not_ours = BUF_INIT, band_3 = BUF_INIT, bad_filter = BUF_INIT, cut_pack = BUF_INIT,
-		   no_pack = BUF_INIT;
+	struct buf not_ours = BUF_INIT, band_3 = BUF_INIT, bad_filter = BUF_INIT,
+		   cut_pack = BUF_INIT, no_pack = BUF_INIT;
 
 	wrap(&not_ours, "ERR upload-pack: not our ref " OID, NULL);
-	wrap(&band_3, "packfile\n", "\x03" "fatal: something broke\n", NULL);
+	wrap(&band_3, "packfile\n",
+	     "\x03"
+	     "fatal: something broke\n",
+	     NULL);
 	wrap(&bad_filter, "ERR filter 'x' not supported\n", NULL);
 	wrap(&cut_pack, "packfile\n", "\x01PACKdata", NULL);
 	wrap(&no_pack, "shallow-info\n", "", NULL);
@@ -646,28 +693,78 @@ static void test_every_fault_has_its_verdict(void)
 	const struct verdict_row rows[] = {
 		{ { .status = 401 }, REMOTE_DENIED, -EACCES, 0, true, "401" },
 		{ { .status = 403 }, REMOTE_DENIED, -EACCES, 0, true, "403" },
-		{ { .status = 403, .headers = "Retry-After: 60\r\n" }, REMOTE_TRANSIENT, -EAGAIN, 60000, true, "403" },
-		{ { .status = 404 }, REMOTE_GONE, -ENOENT, 0, true, "missing, or you may not see it" },
+		{ { .status = 403, .headers = "Retry-After: 60\r\n" },
+		  REMOTE_TRANSIENT,
+		  -EAGAIN,
+		  60000,
+		  true,
+		  "403" },
+		{ { .status = 404 },
+		  REMOTE_GONE,
+		  -ENOENT,
+		  0,
+		  true,
+		  "missing, or you may not see it" },
 		{ { .status = 410 }, REMOTE_GONE, -ENOENT, 0, true, "410" },
 		{ { .status = 400 }, REMOTE_BROKEN, -EPROTO, 0, true, "400" },
 		{ { .status = 413 }, REMOTE_BROKEN, -EPROTO, 0, true, "413" },
 		{ { .status = 204 }, REMOTE_BROKEN, -EPROTO, 0, true, "204" },
 		{ { .status = 429 }, REMOTE_TRANSIENT, -EAGAIN, 0, true, "429" },
-		{ { .status = 429, .headers = "Retry-After: 3\r\n" }, REMOTE_TRANSIENT, -EAGAIN, 3000, true, "429" },
-		{ { .status = 503, .headers = "Retry-After: 99999999999\r\n" }, REMOTE_TRANSIENT, -EAGAIN, 86400000, true,
+		{ { .status = 429, .headers = "Retry-After: 3\r\n" },
+		  REMOTE_TRANSIENT,
+		  -EAGAIN,
+		  3000,
+		  true,
+		  "429" },
+		{ { .status = 503, .headers = "Retry-After: 99999999999\r\n" },
+		  REMOTE_TRANSIENT,
+		  -EAGAIN,
+		  86400000,
+		  true,
 		  "503" },
-		{ { .status = 503, .headers = "Retry-After: soon\r\n" }, REMOTE_TRANSIENT, -EAGAIN, 0, true, "503" },
+		{ { .status = 503, .headers = "Retry-After: soon\r\n" },
+		  REMOTE_TRANSIENT,
+		  -EAGAIN,
+		  0,
+		  true,
+		  "503" },
 		{ { .status = 500 }, REMOTE_TRANSIENT, -EAGAIN, 0, true, "500" },
-		{ { .status = 502, .type = "text/plain", .body = "bad gateway" }, REMOTE_TRANSIENT, -EAGAIN, 0, true,
+		{ { .status = 502, .type = "text/plain", .body = "bad gateway" },
+		  REMOTE_TRANSIENT,
+		  -EAGAIN,
+		  0,
+		  true,
 		  "bad gateway" },
 		{ { .status = 0 }, REMOTE_TRANSIENT, -ENETUNREACH, 0, false, "fetch objects" },
-		{ { .status = 200, .type = RESULT, .body = "" }, REMOTE_REFUSED_FEATURE, -EOPNOTSUPP, 0, true, "empty" },
-		{ { .status = 200, .type = "text/html", .body = "" }, REMOTE_BROKEN, -EPROTO, 0, true, "not git's" },
-		{ { .status = 200, .type = "text/html", .body = "<p>log in" }, REMOTE_BROKEN, -EPROTO, 0, true, "text/html" },
-		{ { .status = 200, .type = RESULT, .body = "garbage" }, REMOTE_BROKEN, -EPROTO, 0, true, "packet format" },
+		{ { .status = 200, .type = RESULT, .body = "" },
+		  REMOTE_REFUSED_FEATURE,
+		  -EOPNOTSUPP,
+		  0,
+		  true,
+		  "empty" },
+		{ { .status = 200, .type = "text/html", .body = "" },
+		  REMOTE_BROKEN,
+		  -EPROTO,
+		  0,
+		  true,
+		  "not git's" },
+		{ { .status = 200, .type = "text/html", .body = "<p>log in" },
+		  REMOTE_BROKEN,
+		  -EPROTO,
+		  0,
+		  true,
+		  "text/html" },
+		{ { .status = 200, .type = RESULT, .body = "garbage" },
+		  REMOTE_BROKEN,
+		  -EPROTO,
+		  0,
+		  true,
+		  "packet format" },
 		{ reply(RESULT, &no_pack), REMOTE_BROKEN, -EPROTO, 0, true, "no pack" },
-		{ reply(RESULT, &not_ours), REMOTE_UNKNOWN_OBJECT, -ENOENT, 0, true, "not our ref" },
-		{ reply(RESULT, &bad_filter), REMOTE_REFUSED_FEATURE, -EOPNOTSUPP, 0, true, "filter" },
+		{ reply(RESULT, &not_ours), REMOTE_UNKNOWN_OBJECT, -ENOENT, 0, true,
+		  "not our ref" },
+		{ reply(RESULT, &bad_filter), REMOTE_REFUSED_FEATURE, -EOPNOTSUPP, 0, true,
+		  "filter" },
 		{ reply(RESULT, &band_3), REMOTE_BROKEN, -EPROTO, 0, true, "something broke" },
 		{ reply(RESULT, &cut_pack), REMOTE_TRANSIENT, -EAGAIN, 0, true, "broke off" },
 		{ cut_20, REMOTE_TRANSIENT, -EAGAIN, 0, true, "broke off after 20 bytes" },
@@ -709,7 +806,8 @@ static void test_a_date_may_say_when_to_come_back(void)
 	struct tm tm;
 	struct remote_call *call;
 
-	strftime(headers, sizeof(headers), "Retry-After: %a, %d %b %Y %H:%M:%S GMT\r\n", gmtime_r(&then, &tm));
+	strftime(headers, sizeof(headers), "Retry-After: %a, %d %b %Y %H:%M:%S GMT\r\n",
+		 gmtime_r(&then, &tm));
 	CHECK(stage(script, COUNT(script)));
 	CHECK_INT(remote_connect(place.remote, caps_text, NULL), 0);
 	CHECK_INT(start_fetch(NULL, &call), 0);
@@ -725,7 +823,8 @@ static void test_an_exhausted_limit_says_when_it_is_reset(void)
 	struct web_reply script[] = { { .status = 403, .headers = headers } };
 	struct remote_call *call;
 
-	snprintf(headers, sizeof(headers), "X-RateLimit-Remaining: 0\r\nX-RateLimit-Reset: %lld\r\n",
+	snprintf(headers, sizeof(headers),
+		 "X-RateLimit-Remaining: 0\r\nX-RateLimit-Reset: %lld\r\n",
 		 (long long)time(NULL) + 100);
 	CHECK(stage(script, COUNT(script)));
 	CHECK_INT(remote_connect(place.remote, caps_text, NULL), 0);
@@ -812,11 +911,12 @@ static char *make_answer(size_t len, size_t *out_len)
 
 static void test_a_pause_holds_the_answer_until_it_is_resumed(void)
 {
-	const size_t len = 32 << 20;
+	const size_t len = (size_t)32 << 20;
 	size_t answer_len, before;
 	char *answer = make_answer(len, &answer_len);
-	const struct web_reply script[] = { { .status = 200, .type = RESULT, .body = answer, .len = answer_len },
-					    good_refs };
+	const struct web_reply script[] = {
+		{ .status = 200, .type = RESULT, .body = answer, .len = answer_len }, good_refs
+	};
 	struct ref_list refs = { 0 };
 	struct remote_call *call;
 
@@ -843,7 +943,7 @@ static void test_a_pause_holds_the_answer_until_it_is_resumed(void)
 	CHECK_INT(collector_wait(&collector), REMOTE_OK);
 	CHECK_UINT(collector.pack.len, len);
 	for (size_t i = 0; i < len; i += 997)
-		CHECK_INT((char)collector.pack.data[i], (char)(i * 7 / 5));
+		CHECK_UINT(collector.pack.data[i], (uint8_t)(i * 7 / 5));
 	check_counters();
 	ref_list_release(&refs);
 	leave();
@@ -854,8 +954,10 @@ static void test_a_pause_is_no_stall(void)
 {
 	size_t answer_len;
 	char *answer = make_answer(4 << 20, &answer_len);
-	const struct web_reply script[] = { { .status = 200, .type = RESULT, .body = answer, .len = answer_len },
-					    { .status = -1 } };
+	const struct web_reply script[] = {
+		{ .status = 200, .type = RESULT, .body = answer, .len = answer_len },
+		{ .status = -1 }
+	};
 	static struct collector other;
 	struct remote_call *call, *other_call;
 	struct fetch_spec spec = { .want_count = 1 };
@@ -904,7 +1006,9 @@ static void test_a_call_paused_for_good_can_be_canceled(void)
 {
 	size_t answer_len;
 	char *answer = make_answer(4 << 20, &answer_len);
-	const struct web_reply script[] = { { .status = 200, .type = RESULT, .body = answer, .len = answer_len } };
+	const struct web_reply script[] = {
+		{ .status = 200, .type = RESULT, .body = answer, .len = answer_len }
+	};
 	struct remote_call *call;
 
 	CHECK(stage(script, COUNT(script)));
@@ -983,8 +1087,9 @@ int main(int argc, char **argv)
 	tap_args(argv);
 	if (!mkdtemp(home))
 		return EXIT_FAILURE;
-	for (const char *const *name = (const char *const[]){ "http_proxy", "https_proxy", "all_proxy", "ALL_PROXY",
-							      "no_proxy", "NO_PROXY", "HTTPS_PROXY", NULL };
+	for (const char *const *name =
+		     (const char *const[]){ "http_proxy", "https_proxy", "all_proxy", "ALL_PROXY",
+					    "no_proxy", "NO_PROXY", "HTTPS_PROXY", NULL };
 	     *name; name++)
 		unsetenv(*name);
 	setenv("HOME", home, 1);

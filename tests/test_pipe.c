@@ -1,4 +1,7 @@
-/* Tests of src/remote/pipe.c and remote.c against real git, on this machine and through a stand-in for ssh. */
+/*
+ * Tests of src/remote/pipe.c and remote.c against real git, on this machine and through a stand-in
+ * for ssh.
+ */
 #include "remote/remote.h"
 
 #include <errno.h>
@@ -36,10 +39,12 @@ static void leave(void)
 	collector_release(&collector);
 }
 
-static int start_fetch(const struct oid *want, unsigned deepen, const char *filter, struct remote_sink *sink,
-		       struct remote_call **out)
+static int start_fetch(const struct oid *want, unsigned deepen, const char *filter,
+		       struct remote_sink *sink, struct remote_call **out)
 {
-	struct fetch_spec spec = { .wants = want, .want_count = 1, .deepen = deepen, .filter = filter };
+	struct fetch_spec spec = {
+		.wants = want, .want_count = 1, .deepen = deepen, .filter = filter
+	};
 
 	return remote_start_fetch(place.remote, &spec, sink, out);
 }
@@ -57,8 +62,12 @@ static void check_fetch_of_head(const char *repository, const char *filter, cons
 	CHECK_INT(start_fetch(&head, 1, filter, &collector.sink, &call), 0);
 	CHECK_INT(collector_wait(&collector), REMOTE_OK);
 	git_write_file("got.pack", collector.pack.data, collector.pack.len);
-	CHECK_INT(git_sh(NULL, "rm -f got.idx; git -C %s index-pack --strict ../got.pack", repository), 0);
-	git_sh(&count, "git show-index --object-format=$(git -C %s rev-parse --show-object-format) <got.idx | wc -l",
+	CHECK_INT(git_sh(NULL, "rm -f got.idx; git -C %s index-pack --strict ../got.pack",
+			 repository),
+		  0);
+	git_sh(&count,
+	       "git show-index --object-format=$(git -C %s rev-parse --show-object-format) "
+	       "<got.idx | wc -l",
 	       repository);
 	CHECK_STR(buf_str(&count), want_count);
 	buf_release(&count);
@@ -291,7 +300,10 @@ static void test_a_child_that_died_between_calls_is_replaced(void)
 		collector_release(&collector);
 		collector_init(&collector);
 		/* The one whose directory this is; of this test, by its arguments. */
-		git_sh(NULL, "for pid in $(ps -o pid= --ppid %d); do kill -9 $(ps -o pid= --ppid $pid); done", (int)getpid());
+		git_sh(NULL,
+		       "for pid in $(ps -o pid= --ppid %d); do kill -9 $(ps -o pid= --ppid $pid); "
+		       "done",
+		       (int)getpid());
 	}
 	remote_counters(place.remote, &counters);
 	CHECK_UINT(counters.connections, 5);
@@ -338,7 +350,8 @@ static void test_what_is_wrong_with_a_path_is_said(void)
 		struct xcp_error err = { 0 };
 
 		CHECK(stage(rows[i].path));
-		EXPECT_INT(remote_connect(place.remote, NULL, &err), rows[i].code, "row %zu: %s", i, err.message);
+		EXPECT_INT(remote_connect(place.remote, NULL, &err), rows[i].code, "row %zu: %s", i,
+			   err.message);
 		EXPECT(strstr(err.message, rows[i].words) != NULL, "row %zu: %s", i, err.message);
 		leave();
 	}
@@ -396,8 +409,10 @@ static const char fake_ssh[] =
 	"case $mode in\n"
 	"shell) unset GIT_PROTOCOL;;\n"
 	"banner) unset GIT_PROTOCOL; echo 'Unauthorized access is prohibited' >&2;;\n"
-	"forge) case $command in git-upload-pack*) ;; *) echo \"Invalid command: $command\" >&2; exit 1;; esac;;\n"
-	"narrow) unset GIT_PROTOCOL; case $command in git-upload-pack*) ;; *) echo \"Invalid command: $command\" >&2; exit 1;; esac;;\n"
+	"forge) case $command in git-upload-pack*) ;; *) echo \"Invalid command: $command\" >&2; "
+	"exit 1;; esac;;\n"
+	"narrow) unset GIT_PROTOCOL; case $command in git-upload-pack*) ;; *) echo \"Invalid "
+	"command: $command\" >&2; exit 1;; esac;;\n"
 	"v0) unset GIT_PROTOCOL; command=${command#env GIT_PROTOCOL=version=2 };;\n"
 	"fail) tail -n +2 mode >&2; exit 255;;\n"
 	"mute) exec sleep 1000;;\n"
@@ -441,9 +456,9 @@ static void test_each_kind_of_host_is_called_in_the_way_it_understands(void)
 		unsigned version, connections;
 		bool filter;
 	} rows[] = {
-		{ "shell", "me@h:sha1", 2, 1, true },	 { "shell", "git@h:sha1", 2, 2, true },
-		{ "forge", "me@h:sha1", 2, 2, true },	 { "forge", "git@h:sha1", 2, 1, true },
-		{ "narrow", "me@h:sha1", 0, 2, true },	 { "narrow", "git@h:sha1", 0, 3, true },
+		{ "shell", "me@h:sha1", 2, 1, true },	    { "shell", "git@h:sha1", 2, 2, true },
+		{ "forge", "me@h:sha1", 2, 2, true },	    { "forge", "git@h:sha1", 2, 1, true },
+		{ "narrow", "me@h:sha1", 0, 2, true },	    { "narrow", "git@h:sha1", 0, 3, true },
 		{ "banner", "ssh://h/~/sha1", 2, 1, true },
 	};
 
@@ -455,14 +470,18 @@ static void test_each_kind_of_host_is_called_in_the_way_it_understands(void)
 
 		set_mode(rows[i].mode);
 		CHECK(stage_source(rows[i].source, 0));
-		if (!EXPECT(remote_connect(place.remote, NULL, &err) == 0, "row %zu: %s", i, err.message)) {
+		if (!EXPECT(remote_connect(place.remote, NULL, &err) == 0, "row %zu: %s", i,
+			    err.message)) {
 			leave();
 			continue;
 		}
-		EXPECT_INT(remote_server_caps(place.remote)->version, rows[i].version, "row %zu", i);
-		EXPECT_INT(remote_server_caps(place.remote)->fetch_filter, rows[i].filter, "row %zu", i);
+		EXPECT_INT(remote_server_caps(place.remote)->version, rows[i].version, "row %zu",
+			   i);
+		EXPECT_INT(remote_server_caps(place.remote)->fetch_filter, rows[i].filter,
+			   "row %zu", i);
 		CHECK_INT(start_fetch(&blob, 1, NULL, &collector.sink, &call), 0);
-		EXPECT_INT(collector_wait(&collector), REMOTE_OK, "row %zu: %s", i, collector.outcome.error.message);
+		EXPECT_INT(collector_wait(&collector), REMOTE_OK, "row %zu: %s", i,
+			   collector.outcome.error.message);
 		remote_counters(place.remote, &counters);
 		EXPECT_INT(counters.connections, rows[i].connections, "row %zu: %s", i, ssh_log());
 		leave();
@@ -474,9 +493,10 @@ static void test_the_arguments_of_ssh(void)
 	set_mode("shell");
 	CHECK(stage_source("ssh://me@host.example:2222/~/it's%20a%20r!epo", 0));
 	CHECK_INT(remote_connect(place.remote, NULL, NULL), 0);
-	CHECK_STR(ssh_log(), "-o BatchMode=yes -o ConnectTimeout=15 -o SendEnv=GIT_PROTOCOL -o ServerAliveInterval=15 "
-			     "-p 2222 -- me@host.example env GIT_PROTOCOL=version=2 git -c "
-			     "uploadpack.allowFilter=true upload-pack 'it'\\''s a r'\\!'epo'\n");
+	CHECK_STR(ssh_log(), "-o BatchMode=yes -o ConnectTimeout=15 -o ServerAliveInterval=15 -o "
+			     "SendEnv=GIT_PROTOCOL -p 2222 -- me@host.example env "
+			     "GIT_PROTOCOL=version=2 git -c uploadpack.allowFilter=true "
+			     "upload-pack 'it'\\''s a r'\\!'epo'\n");
 	leave();
 }
 
@@ -485,22 +505,27 @@ static void test_what_ssh_says_is_understood(void)
 	static const struct {
 		const char *mode;
 		int code;
-		const char *words;
 		unsigned connections;
+		const char *words;
 	} rows[] = {
-		{ "fail\nme@h: Permission denied (publickey).\n", -EACCES, "Permission denied (publickey)", 1 },
-		{ "fail\nHost key verification failed.\n", -EACCES, "run \"ssh h\" once", 1 },
-		{ "fail\nssh: Could not resolve hostname h: Name or service not known\n", -ENETUNREACH,
-		  "Could not resolve hostname", 1 },
-		{ "fail\nssh: connect to host h port 22: Connection refused\n", -ENETUNREACH, "Connection refused", 1 },
-		{ "fail\nssh: connect to host h port 22: Connection timed out\n", -ETIMEDOUT, "timed out", 1 },
-		{ "fail\nHello\nERROR: Repository not found.\n\n", -ENOENT, "Repository not found", 2 },
-		{ "fail\nfatal: '/x' does not appear to be a git repository\nfatal: more\n", -ENOENT,
-		  "'/x' does not appear", 1 },
-		{ "fail\nsh: git-upload-pack: command not found\n", -ENOENT, "command not found", 2 },
-		{ "fail\n", -ENETUNREACH, "without a word", 2 },
-		{ "noise\n", -EPROTO, "not git", 2 },
-		{ "mute\n", -ETIMEDOUT, "no answer", 1 },
+		{ "fail\nme@h: Permission denied (publickey).\n", -EACCES, 1,
+		  "Permission denied (publickey)" },
+		{ "fail\nHost key verification failed.\n", -EACCES, 1, "run \"ssh h\" once" },
+		{ "fail\nssh: Could not resolve hostname h: Name or service not known\n",
+		  -ENETUNREACH, "Could not resolve hostname", 1 },
+		{ "fail\nssh: connect to host h port 22: Connection refused\n", -ENETUNREACH, 1,
+		  "Connection refused" },
+		{ "fail\nssh: connect to host h port 22: Connection timed out\n", -ETIMEDOUT, 1,
+		  "timed out" },
+		{ "fail\nHello\nERROR: Repository not found.\n\n", -ENOENT, 2,
+		  "Repository not found" },
+		{ "fail\nfatal: '/x' does not appear to be a git repository\nfatal: more\n",
+		  -ENOENT, "'/x' does not appear", 1 },
+		{ "fail\nsh: git-upload-pack: command not found\n", -ENOENT, 2,
+		  "command not found" },
+		{ "fail\n", -ENETUNREACH, 2, "without a word" },
+		{ "noise\n", -EPROTO, 2, "not git" },
+		{ "mute\n", -ETIMEDOUT, 1, "no answer" },
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
@@ -509,7 +534,8 @@ static void test_what_ssh_says_is_understood(void)
 
 		set_mode(rows[i].mode);
 		CHECK(stage_source("me@h:sha1", strncmp(rows[i].mode, "mute", 4) == 0 ? 300 : 0));
-		EXPECT_INT(remote_connect(place.remote, NULL, &err), rows[i].code, "row %zu: %s", i, err.message);
+		EXPECT_INT(remote_connect(place.remote, NULL, &err), rows[i].code, "row %zu: %s", i,
+			   err.message);
 		EXPECT(strstr(err.message, rows[i].words) != NULL, "row %zu: %s", i, err.message);
 		remote_counters(place.remote, &counters);
 		EXPECT_INT(counters.connections, rows[i].connections, "row %zu", i);
@@ -578,7 +604,8 @@ static void test_children_are_gone_when_the_remote_is_closed(void)
 	/* The broker reaps them; with its next answer it has heard of the order to kill. */
 	for (int i = 0; i < 2000 && !(count.len == 2 && count.data[0] == '0'); i++) {
 		buf_clear(&count);
-		git_sh(&count, "ps -o args= -u $(id -u) | grep -c '[u]pload-pack %s'", git_dir_path);
+		git_sh(&count, "ps -o args= -u $(id -u) | grep -c '[u]pload-pack %s'",
+		       git_dir_path);
 	}
 	CHECK_STR(buf_str(&count), "0\n");
 	buf_release(&count);
@@ -593,7 +620,8 @@ int main(int argc, char **argv)
 	make_fake_ssh();
 	git_make_repository("sha1", "sha1");
 	git_make_repository("sha256", "sha256");
-	git_sh(NULL, "cp -a sha1 \"it's a r!epo\"; cp -a sha1 nofilter; git -C nofilter config uploadpack.allowFilter false");
+	git_sh(NULL, "cp -a sha1 \"it's a r!epo\"; cp -a sha1 nofilter; git -C nofilter config "
+		     "uploadpack.allowFilter false");
 	if (broker_start(&broker, NULL))
 		return EXIT_FAILURE;
 	broker_detach(broker);

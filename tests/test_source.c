@@ -42,32 +42,40 @@ static void check_row(const struct row *row)
 static void test_http_urls(void)
 {
 	static const struct row rows[] = {
-		{ "https://h.org/a/b.git", NULL, SOURCE_HTTP, "https://h.org/a/b.git", "https://h.org/a/b.git",
-		  "https://h.org/a/b.git", NULL, NULL, NULL, "h.org", NULL, NULL },
-		{ "http://H.org:80/a/b/", NULL, SOURCE_HTTP, "http://h.org:80/a/b", "http://H.org:80/a/b/",
-		  "http://h.org/a/b", NULL, NULL, NULL, "h.org", "80", NULL },
-		{ "https://h.org:8443/a@v1", NULL, SOURCE_HTTP, "https://h.org:8443/a", "https://h.org:8443/a@v1",
-		  "https://h.org:8443/a", "v1", NULL, NULL, "h.org", "8443", NULL },
+		{ "https://h.org/a/b.git", NULL, SOURCE_HTTP, "https://h.org/a/b.git",
+		  "https://h.org/a/b.git", "https://h.org/a/b.git", NULL, NULL, NULL, "h.org", NULL,
+		  NULL },
+		{ "http://H.org:80/a/b/", NULL, SOURCE_HTTP, "http://h.org:80/a/b",
+		  "http://H.org:80/a/b/", "http://h.org/a/b", NULL, NULL, NULL, "h.org", "80",
+		  NULL },
+		{ "https://h.org:8443/a@v1", NULL, SOURCE_HTTP, "https://h.org:8443/a",
+		  "https://h.org:8443/a@v1", "https://h.org:8443/a", "v1", NULL, NULL, "h.org",
+		  "8443", NULL },
 		{ "https://h.org/a.git@feature/x", NULL, SOURCE_HTTP, "https://h.org/a.git",
-		  "https://h.org/a.git@feature/x", "https://h.org/a.git", "feature/x", NULL, NULL, "h.org", NULL,
-		  NULL },
+		  "https://h.org/a.git@feature/x", "https://h.org/a.git", "feature/x", NULL, NULL,
+		  "h.org", NULL, NULL },
 		{ "https://h.org/@scope/pkg", NULL, SOURCE_HTTP, "https://h.org/@scope/pkg",
-		  "https://h.org/@scope/pkg", "https://h.org/@scope/pkg", NULL, NULL, NULL, "h.org", NULL, NULL },
-		{ "https://h.org/a/@me", NULL, SOURCE_HTTP, "https://h.org/a/@me", "https://h.org/a/@me",
-		  "https://h.org/a/@me", NULL, NULL, NULL, "h.org", NULL, NULL },
-		{ "https://me:s%3Acret@h.org/a", "main", SOURCE_HTTP, "https://h.org/a", "https://h.org/a@main",
-		  "https://h.org/a", "main", "me", "s:cret", "h.org", NULL, NULL },
-		{ "https://tok@h.org/a@v2", NULL, SOURCE_HTTP, "https://h.org/a", "https://h.org/a@v2",
-		  "https://h.org/a", "v2", "tok", NULL, "h.org", NULL, NULL },
-		{ "https://me:p%40ss@h.org/a.git@v2", NULL, SOURCE_HTTP, "https://h.org/a.git",
-		  "https://h.org/a.git@v2", "https://h.org/a.git", "v2", "me", "p@ss", "h.org", NULL, NULL },
-		{ "http://[::1]:8080/r", NULL, SOURCE_HTTP, "http://[::1]:8080/r", "http://[::1]:8080/r",
-		  "http://[::1]:8080/r", NULL, NULL, NULL, "::1", "8080", NULL },
-		{ "https://github.com/O/R", NULL, SOURCE_HTTP, "https://github.com/O/R", "https://github.com/O/R",
-		  GH_ID, NULL, NULL, NULL, "github.com", NULL, NULL },
-		{ "https://gitlab.com/g/s/R.git/", NULL, SOURCE_HTTP, "https://gitlab.com/g/s/R.git",
-		  "https://gitlab.com/g/s/R.git/", "https://gitlab.com/g/s/R", NULL, NULL, NULL, "gitlab.com", NULL,
+		  "https://h.org/@scope/pkg", "https://h.org/@scope/pkg", NULL, NULL, NULL, "h.org",
+		  NULL, NULL },
+		{ "https://h.org/a/@me", NULL, SOURCE_HTTP, "https://h.org/a/@me",
+		  "https://h.org/a/@me", "https://h.org/a/@me", NULL, NULL, NULL, "h.org", NULL,
 		  NULL },
+		{ "https://me:s%3Acret@h.org/a", "main", SOURCE_HTTP, "https://h.org/a",
+		  "https://h.org/a@main", "https://h.org/a", "main", "me", "s:cret", "h.org", NULL,
+		  NULL },
+		{ "https://tok@h.org/a@v2", NULL, SOURCE_HTTP, "https://h.org/a",
+		  "https://h.org/a@v2", "https://h.org/a", "v2", "tok", NULL, "h.org", NULL, NULL },
+		{ "https://me:p%40ss@h.org/a.git@v2", NULL, SOURCE_HTTP, "https://h.org/a.git",
+		  "https://h.org/a.git@v2", "https://h.org/a.git", "v2", "me", "p@ss", "h.org",
+		  NULL, NULL },
+		{ "http://[::1]:8080/r", NULL, SOURCE_HTTP, "http://[::1]:8080/r",
+		  "http://[::1]:8080/r", "http://[::1]:8080/r", NULL, NULL, NULL, "::1", "8080",
+		  NULL },
+		{ "https://github.com/O/R", NULL, SOURCE_HTTP, "https://github.com/O/R",
+		  "https://github.com/O/R", GH_ID, NULL, NULL, NULL, "github.com", NULL, NULL },
+		{ "https://gitlab.com/g/s/R.git/", NULL, SOURCE_HTTP,
+		  "https://gitlab.com/g/s/R.git", "https://gitlab.com/g/s/R.git/",
+		  "https://gitlab.com/g/s/R", NULL, NULL, NULL, "gitlab.com", NULL, NULL },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
@@ -77,23 +85,28 @@ static void test_http_urls(void)
 static void test_names(void)
 {
 	static const struct row rows[] = {
-		{ "o/r", NULL, SOURCE_HTTP, GH, "o/r", GH_ID, NULL, NULL, NULL, "github.com", NULL, NULL },
-		{ "o/r.git", NULL, SOURCE_HTTP, GH, "o/r.git", GH_ID, NULL, NULL, NULL, "github.com", NULL, NULL },
-		{ "o/r@v1.0", NULL, SOURCE_HTTP, GH, "o/r@v1.0", GH_ID, "v1.0", NULL, NULL, "github.com", NULL,
+		{ "o/r", NULL, SOURCE_HTTP, GH, "o/r", GH_ID, NULL, NULL, NULL, "github.com", NULL,
 		  NULL },
-		{ "o/r@refs/heads/a/b", NULL, SOURCE_HTTP, GH, "o/r@refs/heads/a/b", GH_ID, "refs/heads/a/b", NULL,
-		  NULL, "github.com", NULL, NULL },
-		{ "o/r", "v1", SOURCE_HTTP, GH, "o/r@v1", GH_ID, "v1", NULL, NULL, "github.com", NULL, NULL },
-		{ "github:o/r@x", NULL, SOURCE_HTTP, GH, "github:o/r@x", GH_ID, "x", NULL, NULL, "github.com", NULL,
-		  NULL },
-		{ "GitHub.com:o/r", NULL, SOURCE_HTTP, GH, "GitHub.com:o/r", GH_ID, NULL, NULL, NULL, "github.com",
+		{ "o/r.git", NULL, SOURCE_HTTP, GH, "o/r.git", GH_ID, NULL, NULL, NULL,
+		  "github.com", NULL, NULL },
+		{ "o/r@v1.0", NULL, SOURCE_HTTP, GH, "o/r@v1.0", GH_ID, "v1.0", NULL, NULL,
+		  "github.com", NULL, NULL },
+		{ "o/r@refs/heads/a/b", NULL, SOURCE_HTTP, GH, "o/r@refs/heads/a/b", GH_ID,
+		  "refs/heads/a/b", NULL, NULL, "github.com", NULL, NULL },
+		{ "o/r", "v1", SOURCE_HTTP, GH, "o/r@v1", GH_ID, "v1", NULL, NULL, "github.com",
 		  NULL, NULL },
-		{ "gitlab:g/s/r@v/1", NULL, SOURCE_HTTP, "https://gitlab.com/g/s/r.git", "gitlab:g/s/r@v/1",
-		  "https://gitlab.com/g/s/r", "v/1", NULL, NULL, "gitlab.com", NULL, NULL },
+		{ "github:o/r@x", NULL, SOURCE_HTTP, GH, "github:o/r@x", GH_ID, "x", NULL, NULL,
+		  "github.com", NULL, NULL },
+		{ "GitHub.com:o/r", NULL, SOURCE_HTTP, GH, "GitHub.com:o/r", GH_ID, NULL, NULL,
+		  NULL, "github.com", NULL, NULL },
+		{ "gitlab:g/s/r@v/1", NULL, SOURCE_HTTP, "https://gitlab.com/g/s/r.git",
+		  "gitlab:g/s/r@v/1", "https://gitlab.com/g/s/r", "v/1", NULL, NULL, "gitlab.com",
+		  NULL, NULL },
 		{ "sshd:o/r", NULL, SOURCE_SSH, "ssh://ssh.example:2222/srv/o/r.git", "sshd:o/r",
-		  "ssh://me@ssh.example:2222/srv/o/r.git", NULL, "me", NULL, "ssh.example", "2222", "/srv/o/r.git" },
-		{ "disk:o/r@v1", NULL, SOURCE_LOCAL, "/nonexistent/o/r.git", "disk:o/r@v1", "/nonexistent/o/r.git",
-		  "v1", NULL, NULL, NULL, NULL, "/nonexistent/o/r.git" },
+		  "ssh://me@ssh.example:2222/srv/o/r.git", NULL, "me", NULL, "ssh.example", "2222",
+		  "/srv/o/r.git" },
+		{ "disk:o/r@v1", NULL, SOURCE_LOCAL, "/nonexistent/o/r.git", "disk:o/r@v1",
+		  "/nonexistent/o/r.git", "v1", NULL, NULL, NULL, NULL, "/nonexistent/o/r.git" },
 	};
 	struct source source;
 
@@ -111,23 +124,27 @@ static void test_ssh_addresses(void)
 	static const struct row rows[] = {
 		{ "git@h.org:o/r.git", NULL, SOURCE_SSH, "ssh://h.org/~/o/r.git", "h.org:o/r.git",
 		  "ssh://git@h.org/~/o/r.git", NULL, "git", NULL, "h.org", NULL, "o/r.git" },
-		{ "h.org:/srv/r@v1", NULL, SOURCE_SSH, "ssh://h.org/srv/r", "h.org:/srv/r@v1", "ssh://h.org/srv/r",
-		  "v1", NULL, NULL, "h.org", NULL, "/srv/r" },
-		{ "h.org:~bob/r", NULL, SOURCE_SSH, "ssh://h.org/~bob/r", "h.org:~bob/r", "ssh://h.org/~bob/r", NULL,
-		  NULL, NULL, "h.org", NULL, "~bob/r" },
-		{ "h.org:~/r", NULL, SOURCE_SSH, "ssh://h.org/~/r", "h.org:~/r", "ssh://h.org/~/r", NULL, NULL, NULL,
-		  "h.org", NULL, "r" },
-		{ "ssh://me@H.org:22/srv/a%20b.git@v1/x", NULL, SOURCE_SSH, "ssh://h.org:22/srv/a%20b.git",
-		  "ssh://H.org:22/srv/a%20b.git@v1/x", "ssh://me@h.org/srv/a%20b.git", "v1/x", "me", NULL, "h.org",
-		  "22", "/srv/a b.git" },
-		{ "ssh://h.org/~bob/r/", NULL, SOURCE_SSH, "ssh://h.org/~bob/r", "ssh://h.org/~bob/r/",
+		{ "h.org:/srv/r@v1", NULL, SOURCE_SSH, "ssh://h.org/srv/r", "h.org:/srv/r@v1",
+		  "ssh://h.org/srv/r", "v1", NULL, NULL, "h.org", NULL, "/srv/r" },
+		{ "h.org:~bob/r", NULL, SOURCE_SSH, "ssh://h.org/~bob/r", "h.org:~bob/r",
 		  "ssh://h.org/~bob/r", NULL, NULL, NULL, "h.org", NULL, "~bob/r" },
-		{ "me@[::1]:r", NULL, SOURCE_SSH, "ssh://[::1]/~/r", "[::1]:r", "ssh://me@[::1]/~/r", NULL, "me",
-		  NULL, "::1", NULL, "r" },
+		{ "h.org:~/r", NULL, SOURCE_SSH, "ssh://h.org/~/r", "h.org:~/r", "ssh://h.org/~/r",
+		  NULL, NULL, NULL, "h.org", NULL, "r" },
+		{ "ssh://me@H.org:22/srv/a%20b.git@v1/x", NULL, SOURCE_SSH,
+		  "ssh://h.org:22/srv/a%20b.git", "ssh://H.org:22/srv/a%20b.git@v1/x",
+		  "ssh://me@h.org/srv/a%20b.git", "v1/x", "me", NULL, "h.org", "22",
+		  "/srv/a b.git" },
+		{ "ssh://h.org/~bob/r/", NULL, SOURCE_SSH, "ssh://h.org/~bob/r",
+		  "ssh://h.org/~bob/r/", "ssh://h.org/~bob/r", NULL, NULL, NULL, "h.org", NULL,
+		  "~bob/r" },
+		{ "me@[::1]:r", NULL, SOURCE_SSH, "ssh://[::1]/~/r", "[::1]:r",
+		  "ssh://me@[::1]/~/r", NULL, "me", NULL, "::1", NULL, "r" },
 		{ "git@github.com:O/R.git@v1", NULL, SOURCE_SSH, "ssh://github.com/~/O/R.git",
-		  "github.com:O/R.git@v1", GH_ID, "v1", "git", NULL, "github.com", NULL, "O/R.git" },
-		{ "h.org:it's a dir", NULL, SOURCE_SSH, "ssh://h.org/~/it%27s%20a%20dir", "h.org:it's a dir",
-		  "ssh://h.org/~/it%27s%20a%20dir", NULL, NULL, NULL, "h.org", NULL, "it's a dir" },
+		  "github.com:O/R.git@v1", GH_ID, "v1", "git", NULL, "github.com", NULL,
+		  "O/R.git" },
+		{ "h.org:it's a dir", NULL, SOURCE_SSH, "ssh://h.org/~/it%27s%20a%20dir",
+		  "h.org:it's a dir", "ssh://h.org/~/it%27s%20a%20dir", NULL, NULL, NULL, "h.org",
+		  NULL, "it's a dir" },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
@@ -140,7 +157,8 @@ static char *make_place(void)
 	char template[] = "/tmp/xcpfs-source-XXXXXX";
 	char *place = mkdtemp(template) ? realpath(template, NULL) : NULL;
 
-	if (place && (chdir(place) || mkdir("repo", 0700) || mkdir("repo@v1", 0700) || mkdir("bare.git", 0700))) {
+	if (place && (chdir(place) || mkdir("repo", 0700) || mkdir("repo@v1", 0700) ||
+		      mkdir("bare.git", 0700))) {
 		free(place);
 		return NULL;
 	}
@@ -195,7 +213,8 @@ static void test_paths(void)
 		snprintf(path, sizeof(path), rows[i].path, place);
 		snprintf(shown, sizeof(shown), rows[i].shown, place);
 #pragma GCC diagnostic pop
-		if (!EXPECT(source_parse(text, rows[i].ref, hosts, &source, &err) == 0, "%s: %s", text, err.message))
+		if (!EXPECT(source_parse(text, rows[i].ref, hosts, &source, &err) == 0, "%s: %s",
+			    text, err.message))
 			continue;
 		EXPECT_INT(source.kind, SOURCE_LOCAL, "%s", text);
 		EXPECT_STR(source.path, path, "%s", text);
@@ -261,10 +280,12 @@ static void test_what_is_refused(void)
 		struct source source = { 0 };
 		struct xcp_error err = { 0 };
 
-		EXPECT_INT(source_parse(rows[i].text, rows[i].ref, hosts, &source, &err), -EINVAL, "%s",
-			   rows[i].text);
-		EXPECT(strstr(err.message, rows[i].words) != NULL, "%s: \"%s\"", rows[i].text, err.message);
-		EXPECT(strstr(err.message, "token") == NULL, "%s: \"%s\"", rows[i].text, err.message);
+		EXPECT_INT(source_parse(rows[i].text, rows[i].ref, hosts, &source, &err), -EINVAL,
+			   "%s", rows[i].text);
+		EXPECT(strstr(err.message, rows[i].words) != NULL, "%s: \"%s\"", rows[i].text,
+		       err.message);
+		EXPECT(strstr(err.message, "token") == NULL, "%s: \"%s\"", rows[i].text,
+		       err.message);
 		EXPECT(source.url == NULL, "%s: out was written", rows[i].text);
 	}
 }
@@ -274,7 +295,8 @@ int main(int argc, char **argv)
 	(void)argc;
 	tap_args(argv);
 	hosts = host_table_new();
-	host_table_set(hosts, "ssh.example", "git", "ssh://me@ssh.example:2222/srv/{owner}/{repo}.git", NULL);
+	host_table_set(hosts, "ssh.example", "git",
+		       "ssh://me@ssh.example:2222/srv/{owner}/{repo}.git", NULL);
 	host_table_set(hosts, "ssh.example", "alias", "sshd", NULL);
 	host_table_set(hosts, "disk", "git", "file:///nonexistent/{owner}/{repo}.git", NULL);
 	TAP_RUN(test_http_urls);

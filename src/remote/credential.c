@@ -1,7 +1,8 @@
 /*
  * credential: git's credential format, spoken with `git credential` through the broker.
  *
- * Format: gitcredentials(7) and git-credential(1), "INPUT/OUTPUT FORMAT". A value with a newline could say more than one attribute, so it is refused.
+ * Format: gitcredentials(7) and git-credential(1), "INPUT/OUTPUT FORMAT". A value with a newline
+ * could say more than one attribute, so it is refused.
  */
 #include "remote/credential.h"
 
@@ -38,8 +39,8 @@ int credential_describe(struct credential *credential, const char *url)
 
 	if (rc)
 		return rc;
-	rc = buf_addf(&host, strchr(uri.host, ':') ? "[%s]%s%s" : "%s%s%s", uri.host, uri.port ? ":" : "",
-		      uri.port ? uri.port : "");
+	rc = buf_addf(&host, strchr(uri.host, ':') ? "[%s]%s%s" : "%s%s%s", uri.host,
+		      uri.port ? ":" : "", uri.port ? uri.port : "");
 	if (rc == 0 && buf_str(&host)) {
 		free(credential->protocol);
 		free(credential->host);
@@ -85,20 +86,23 @@ static int run_git(struct broker *broker, const char *verb, const struct credent
 		   unsigned timeout_ms, struct buf *output, int *out_status, struct xcp_error *err)
 {
 	const char *const argv[] = { "git", "credential", verb, NULL };
-	const char *const env[] = { "GIT_DIR",	   "GIT_WORK_TREE",
-				    "GIT_PREFIX",  "GIT_INDEX_FILE",
-				    "GIT_TRACE",   "GIT_TRACE_CURL",
-				    "GIT_TRACE2",  broker_interactive(broker) ? NULL : "GIT_TERMINAL_PROMPT=0",
-				    NULL };
+	const char *const env[] = {
+		"GIT_DIR",    "GIT_WORK_TREE",
+		"GIT_PREFIX", "GIT_INDEX_FILE",
+		"GIT_TRACE",  "GIT_TRACE_CURL",
+		"GIT_TRACE2", broker_interactive(broker) ? NULL : "GIT_TERMINAL_PROMPT=0",
+		NULL
+	};
 	const struct broker_command command = { argv, env };
 	struct buf input = BUF_INIT;
 	int rc = write_input(credential, &input);
 
 	if (rc)
-		rc = xcp_error_set(err, rc, "cannot ask git credential about %s: %s", credential->host,
-				   strerror(-rc));
+		rc = xcp_error_set(err, rc, "cannot ask git credential about %s: %s",
+				   credential->host, strerror(-rc));
 	else
-		rc = broker_run(broker, &command, input.data, input.len, timeout_ms, output, out_status, err);
+		rc = broker_run(broker, &command, input.data, input.len, timeout_ms, output,
+				out_status, err);
 	wipe_buf(&input);
 	return rc;
 }

@@ -1,11 +1,13 @@
 /*
  * credential: user and password for a host, from git's own helpers.
  *
- *	credential_fill ---> used ---> credential_approve or credential_reject ---> credential_release
+ *	credential_fill ---> used ---> credential_approve or _reject ---> credential_release
  *
- * Secrets live in the struct alone and are wiped when they leave it; they travel through pipes, never through arguments or the environment.
+ * Secrets live in the struct alone and are wiped when they leave it; they travel through pipes,
+ * never through arguments or the environment.
  *
- * Threads: a struct belongs to its caller. Everything but credential_release() waits for a program, perhaps for a person.
+ * Threads: a struct belongs to its caller. Everything but credential_release() waits for a program,
+ * perhaps for a person.
  */
 #ifndef REMOTE_CREDENTIAL_H
 #define REMOTE_CREDENTIAL_H
@@ -14,7 +16,8 @@
 #include "remote/broker.h"
 
 struct credential { /* all owned; NULL: not known */
-	char *protocol, *host, *path; /* host with its port, if that was written; path without a leading "/" */
+	char *protocol, *host,
+		*path; /* host with its port, if that was written; path without a leading "/" */
 	char *user, *password;
 };
 
@@ -22,8 +25,8 @@ struct credential { /* all owned; NULL: not known */
 int credential_describe(struct credential *credential, const char *url);
 
 /*
- * `git credential fill`. With a user set, asks for that user's password. -EACCES: nobody knows one; -EINVAL: a value that cannot be written down
- * in git's format (a newline).
+ * `git credential fill`. With a user set, asks for that user's password. -EACCES: nobody knows one;
+ * -EINVAL: a value that cannot be written down in git's format (a newline).
  */
 int credential_fill(struct broker *broker, struct credential *credential, struct xcp_error *err);
 

@@ -1,8 +1,9 @@
 /*
  * exchange: curl's easy interface, with the options that every request of ours has.
  *
- * Only http and https, no redirects, Basic authentication only (sent at once, so that no request is made twice behind our back), no
- * "Expect: 100-continue" (a round trip for nothing). A transfer that moves no byte for the stall time is given up, pauses apart.
+ * Only http and https, no redirects, Basic authentication only (sent at once, so that no request is
+ * made twice behind our back), no "Expect: 100-continue" (a round trip for nothing). A transfer
+ * that moves no byte for the stall time is given up, pauses apart.
  */
 #include "remote/exchange.h"
 
@@ -32,8 +33,8 @@ int exchange_gzip(const struct buf *in, struct buf *out)
 	z_stream z = { 0 };
 	int rc;
 
-	if (in->len > UINT32_MAX / 2 || deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, 15 + 16, 8,
-						     Z_DEFAULT_STRATEGY) != Z_OK)
+	if (in->len > UINT32_MAX / 2 || deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, 15 + 16,
+						     8, Z_DEFAULT_STRATEGY) != Z_OK)
 		return -ENOMEM;
 	rc = buf_reserve(out, deflateBound(&z, (uLong)in->len));
 	if (rc == 0) {
@@ -66,7 +67,8 @@ static uint64_t wait_asked_for_ms(CURL *easy)
 	int64_t now_s = clock_wall_s();
 
 	curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &after_s);
-	if (after_s <= 0 && header_number(easy, "x-ratelimit-remaining", &limited) == 0 && limited) {
+	if (after_s <= 0 && header_number(easy, "x-ratelimit-remaining", &limited) == 0 &&
+	    limited) {
 		reset_s = header_number(easy, "x-ratelimit-reset", &named);
 		if (named && reset_s < INT64_MAX && (int64_t)reset_s > now_s)
 			after_s = (curl_off_t)reset_s - now_s;
@@ -85,7 +87,8 @@ static void note_head(struct exchange *exchange)
 	curl_easy_getinfo(easy, CURLINFO_CONTENT_TYPE, &type);
 	exchange->answer_type[0] = '\0';
 	if (type)
-		text_printable(exchange->answer_type, sizeof(exchange->answer_type), type, strlen(type));
+		text_printable(exchange->answer_type, sizeof(exchange->answer_type), type,
+			       strlen(type));
 }
 
 static void note_all(struct exchange *exchange)

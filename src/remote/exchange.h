@@ -1,7 +1,8 @@
 /*
  * exchange: one HTTP request and its answer, on the network thread.
  *
- * It follows no redirect, repeats nothing, and judges nothing but what is HTTP's own: status, headers, bytes, how the transfer ended.
+ * It follows no redirect, repeats nothing, and judges nothing but what is HTTP's own: status,
+ * headers, bytes, how the transfer ended.
  *
  *	zeroed, "set by the user" filled ---> exchange_start ---> take ... ---> ended
  *	                                             +---> exchange_stop (ended is not called)
@@ -21,30 +22,34 @@
 struct exchange {
 	/* set by the user; borrowed until it has ended */
 	struct net *net;
-	const char *url;	       /* its user part, if any, is what curl looks up in netrc */
-	const char *user, *password;   /* sent at once when set; NULL: netrc may know */
-	const char *content_type;      /* of `body` */
+	const char *url;	     /* its user part, if any, is what curl looks up in netrc */
+	const char *user, *password; /* sent at once when set; NULL: netrc may know */
+	const char *content_type;    /* of `body` */
 	const char *accept;
-	const struct buf *body;	       /* NULL: GET; else POST */
+	const struct buf *body; /* NULL: GET; else POST */
 	bool body_gzipped;
-	bool ask_v2;		       /* Git-Protocol: version=2 */
-	bool take_gzip;		       /* the answer may be compressed on the wire */
-	/* Bytes of an answer with status 200. Returns 0, 1 for a pause after these, or negative to break off. */
+	bool ask_v2;	/* Git-Protocol: version=2 */
+	bool take_gzip; /* the answer may be compressed on the wire */
+	/*
+	 * Bytes of an answer with status 200. Returns 0, 1 for a pause after these, or negative to
+	 * break off.
+	 */
 	int (*take)(struct exchange *exchange, const uint8_t *data, size_t len);
 	void (*ended)(struct exchange *exchange);
 
 	/* what came; valid in take() (status, content type) and from ended() on */
 	CURLcode code;
-	long status;		  /* 0: no answer */
-	char answer_type[128];	  /* content type, "" when there was none */
-	char *redirect;		  /* owned; where a 3xx points, absolute; NULL */
-	uint64_t retry_after_ms;  /* Retry-After, or the reset time of an exhausted rate limit; 0: not said */
-	char said[200];		  /* the beginning of a text/plain answer that was not 200, printable */
+	long status;	       /* 0: no answer */
+	char answer_type[128]; /* content type, "" when there was none */
+	char *redirect;	       /* owned; where a 3xx points, absolute; NULL */
+	/* Retry-After, or the reset time of an exhausted rate limit; 0: not said */
+	uint64_t retry_after_ms;
+	char said[200]; /* the beginning of a text/plain answer that was not 200, printable */
 	char curl_words[CURL_ERROR_SIZE];
-	bool sent;		  /* the request went out */
+	bool sent; /* the request went out */
 	bool stalled;
 	uint64_t bytes_sent, bytes_received; /* of bodies, as on the wire */
-	unsigned connections;	  /* opened for it */
+	unsigned connections;		     /* opened for it */
 
 	/* private */
 	struct net_transfer transfer;
@@ -57,7 +62,7 @@ struct exchange {
 
 int exchange_start(struct exchange *exchange); /* 0 or -ENOMEM */
 void exchange_resume(struct exchange *exchange);
-void exchange_stop(struct exchange *exchange); /* `sent` and the counters are valid afterwards */
+void exchange_stop(struct exchange *exchange);	  /* `sent` and the counters are valid afterwards */
 void exchange_release(struct exchange *exchange); /* after the end: what is owned */
 
 /* Compresses a request body. */

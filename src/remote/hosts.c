@@ -1,8 +1,9 @@
 /*
  * hosts: the table of named hosts and the expansion of their URL templates.
  *
- * A handful of entries that are looked up once per mount, so a plain array. Templates are checked when they are set,
- * by expanding them with stand-in words, so that a mistake in the configuration is reported with its key.
+ * A handful of entries that are looked up once per mount, so a plain array. Templates are checked
+ * when they are set, by expanding them with stand-in words, so that a mistake in the configuration
+ * is reported with its key.
  */
 #include "remote/hosts.h"
 
@@ -26,9 +27,10 @@ static const struct {
 	  "https://api.github.com/repos/{owner}/{repo}",
 	  "https://raw.githubusercontent.com/{owner}/{repo}/{commit}/{path}" },
 	{ "gitlab.com", "gitlab", "gitlab", "https://gitlab.com/{owner}/{repo}.git", NULL, NULL },
-	{ "codeberg.org", "codeberg", "gitea", "https://codeberg.org/{owner}/{repo}.git", NULL, NULL },
-	{ "bitbucket.org", "bitbucket", "bitbucket", "https://bitbucket.org/{owner}/{repo}.git", NULL,
+	{ "codeberg.org", "codeberg", "gitea", "https://codeberg.org/{owner}/{repo}.git", NULL,
 	  NULL },
+	{ "bitbucket.org", "bitbucket", "bitbucket", "https://bitbucket.org/{owner}/{repo}.git",
+	  NULL, NULL },
 };
 
 static void host_release(struct host *host)
@@ -171,8 +173,10 @@ static const struct key {
 	size_t field;
 	bool is_template;
 } keys[] = {
-	{ "kind", offsetof(struct host, kind), false }, { "alias", offsetof(struct host, alias), false },
-	{ "git", offsetof(struct host, git), true },	{ "api", offsetof(struct host, api), true },
+	{ "kind", offsetof(struct host, kind), false },
+	{ "alias", offsetof(struct host, alias), false },
+	{ "git", offsetof(struct host, git), true },
+	{ "api", offsetof(struct host, api), true },
 	{ "raw", offsetof(struct host, raw), true },
 };
 
@@ -224,7 +228,10 @@ const struct host *host_table_find(const struct host_table *table, const char *n
 	return host;
 }
 
-/* The value of the word [name, name+len), NULL for one that there is not. `*keep` are bytes to leave alone. */
+/*
+ * The value of the word [name, name+len), NULL for one that there is not. `*keep` are bytes to
+ * leave alone.
+ */
 static const char *word_find(const struct host_words *words, const char *name, size_t len,
 			     const char **keep)
 {

@@ -1,10 +1,12 @@
 /*
  * net: the one network thread, as the transports see it.
  *
- * It waits in curl_multi_poll() for HTTP transfers, watched descriptors (pipes), timers, and jobs that other threads hand over. Everything here
- * is embedded in structs of its user, so that nothing can fail for want of memory once it is under way.
+ * It waits in curl_multi_poll() for HTTP transfers, watched descriptors (pipes), timers, and jobs
+ * that other threads hand over. Everything here is embedded in structs of its user, so that nothing
+ * can fail for want of memory once it is under way.
  *
- * Threads: net_post() and net_unpost() from any; everything else, and every callback, on the network thread.
+ * Threads: net_post() and net_unpost() from any; everything else, and every callback, on the
+ * network thread.
  */
 #ifndef REMOTE_NET_H
 #define REMOTE_NET_H
@@ -35,13 +37,16 @@ void net_unpost(struct net *net, struct net_job *job);
 
 /* ---- descriptors ---- */
 
-struct net_watch { /* zeroed, with `ready` set and fd -1 */
-	int fd; /* borrowed */
+struct net_watch {		 /* zeroed, with `ready` set and fd -1 */
+	int fd;			 /* borrowed */
 	bool readable, writable; /* what is waited for; with neither, also not for hang-ups */
-	void (*ready)(struct net_watch *watch, bool readable, bool writable); /* a hang-up is both */
+	void (*ready)(struct net_watch *watch, bool readable,
+		      bool writable); /* a hang-up is both */
 };
 
-/* Sets what is waited for. The descriptor must be of a kind that epoll knows. Returns 0 or -errno. */
+/*
+ * Sets what is waited for. The descriptor must be of a kind that epoll knows. Returns 0 or -errno.
+ */
 int net_watch_set(struct net *net, struct net_watch *watch, bool readable, bool writable);
 /* Afterwards `ready` is not called any more, and the descriptor may be closed. */
 void net_watch_stop(struct net *net, struct net_watch *watch);
@@ -60,8 +65,9 @@ void net_timer_stop(struct net_timer *timer);
 /* ---- HTTP transfers ---- */
 
 struct net_transfer { /* CURLOPT_PRIVATE of its easy handle */
-	CURL *easy; /* owned by the user */
-	void (*ended)(struct net_transfer *transfer, CURLcode code); /* it has left the multi handle */
+	CURL *easy;   /* owned by the user */
+	void (*ended)(struct net_transfer *transfer,
+		      CURLcode code); /* it has left the multi handle */
 };
 int net_transfer_start(struct net *net, struct net_transfer *transfer); /* 0 or -ENOMEM */
 void net_transfer_stop(struct net *net, struct net_transfer *transfer);
@@ -70,7 +76,7 @@ void net_transfer_stop(struct net *net, struct net_transfer *transfer);
 
 struct net_settings { /* set before the thread starts */
 	unsigned connect_timeout_ms, stall_timeout_ms;
-	char *user_agent;	  /* owned */
+	char *user_agent;	 /* owned */
 	char *ca_file, *ca_path; /* owned; NULL: what libcurl was built with */
 };
 const struct net_settings *net_settings(const struct net *net); /* any thread */

@@ -1,54 +1,51 @@
 /*
  * pipe: git-upload-pack behind the pipes of a child: ssh, or a repository on this machine.
  *
- * With protocol v2 one child serves many calls, one after the other: a session. A few sessions stand side by side, so that one call that
- * stalls does not block the rest. With v0 a child serves one fetch and ends.
+ * With protocol v2 one child serves many calls, one after the other: a session. A few sessions
+ * stand side by side, so that one call that stalls does not block the rest. With v0 a child serves
+ * one fetch and ends.
  *
  *	session_new ---> ADVERT ---> IDLE <---> BUSY ---> closed
  *	                   |           (v0: once)  |
- *	                   +------> ENDING <-------+	stdout has ended; stderr is still read for the reason
+ *	                   +------> ENDING <-------+	stdout ended; stderr may say why
  *
- * How upload-pack is called over ssh takes a try: with a shell on the other side, `env ... git -c uploadpack.allowFilter=true upload-pack` gives the
- * most; hosts that know only one command want `git-upload-pack`. What worked once is kept for the life of the remote.
+ * Which form of the command a host understands takes a try. With a shell on the other side FORM_ENV
+ * gives the most; hosts that know only one command want FORM_PLAIN. What worked once is kept for
+ * the life of the remote.
  */
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "base/uri.h"
-#include "remote/broker.h"
 #include "remote/remote_internal.h"
+#include "remote/upload_pack.h"
 
 #define SESSIONS_MAX 3
 #define READ_LEN 65536
-#define WORDS_LEN 4096	     /* of stderr, kept */
+#define WORDS_LEN 4096 /* of stderr, kept */
 #define IDLE_MS 300000
-#define ENDING_MS 1000	     /* stdout has ended: how long stderr may take */
+#define ENDING_MS 1000	      /* stdout has ended: how long stderr may take */
 #define INTERACTIVE_MS 300000 /* a person may be typing a password */
-#define CONNECT_S "15"
 
-enum form { FORM_ENV, FORM_PLAIN, FORM_COUNT }; /* of the command over ssh */
 enum session_state { SESSION_ADVERT, SESSION_IDLE, SESSION_BUSY, SESSION_ENDING };
 
 struct pipe_wait;
 
 struct session {
-	LIST_ENTRY(session) link;
 	struct pipe *pipe;
 	struct broker_child child;
 	enum session_state state;
-	enum form form;
+	enum upload_pack_form form;
 	struct net_watch in, out, err;
 	struct net_timer timer;
 	struct advert_parser advert;
 	struct xcp_error advert_error; /* what is wrong with it; code 0: nothing */
-	struct remote_call *call; /* BUSY, or ENDING after that */
-	size_t sent_len;	  /* of the call's request */
-	unsigned served;	  /* calls begun */
-	bool heard;		  /* anything on stdout since it began, or since the call began */
+	struct remote_call *call;      /* BUSY, or ENDING after that */
+	size_t sent_len;	       /* of the call's request */
+	unsigned served;	       /* calls begun */
+	bool heard; /* anything on stdout since it began, or since the call began */
 	bool stalled;
 	uint64_t moved_ms;
 	struct buf words; /* the end of stderr */
@@ -57,16 +54,15 @@ struct session {
 struct pipe {
 	struct remote *remote;
 	bool ssh;
-	char *program; /* ssh, or what the environment names; owned */
-	LIST_HEAD(, session) sessions;
-	unsigned session_count;
-	TAILQ_HEAD(, remote_call) waiting;
-	enum form form;
+	char *program;				/* ssh, or what the environment names; owned */
+	struct session *sessions[SESSIONS_MAX]; /* owned; NULL: none */
+	TAILQ_HEAD(remote_call_queue, remote_call) waiting;
+	enum upload_pack_form form;
 	unsigned forms_tried; /* bits */
 	bool form_proven;
-	bool plain_is_v0;     /* it works, the other form is being tried for something better */
+	bool plain_is_v0; /* it works, the other form is being tried for something better */
 	struct pipe_wait *wait;
-	uint8_t *read_room;   /* READ_LEN */
+	uint8_t *read_room; /* READ_LEN */
 };
 
 /* Somebody who waits for the first advertisement. */
@@ -94,100 +90,6 @@ static struct net *net_of(const struct session *session)
 	return session->pipe->remote->net;
 }
 
-/* ---- the commands ---- */
-
-/* As git quotes: safe in every Bourne shell, and "!" in csh too. */
-static int add_quoted(struct buf *out, const char *text)
-{
-	int rc = buf_add_str(out, "'");
-
-	for (; rc == 0 && *text; text++) {
-		if (*text == '\'' || *text == '!')
-			rc = buf_addf(out, "'\\%c'", *text);
-		else
-			rc = buf_add(out, text, 1);
-	}
-	return rc ? rc : buf_add_str(out, "'");
-}
-
-/* Local repositories come with variables that could point elsewhere. */
-#define CLEAN_ENV                                                                                       \
-	"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY",                           \
-		"GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX",    \
-		"GIT_SHALLOW_FILE", "GIT_GRAFT_FILE", "GIT_REPLACE_REF_BASE", "GIT_IMPLICIT_WORK_TREE", \
-		"GIT_CONFIG_PARAMETERS", "GIT_CEILING_DIRECTORIES"
-
-static const char *const child_env[] = { CLEAN_ENV, "GIT_PROTOCOL=version=2", "LC_ALL=C", "LANGUAGE=C",
-					 NULL };
-
-static int spawn_local(struct pipe *pipe, struct broker_child *out, struct xcp_error *err)
-{
-	const char *const argv[] = { "git",
-				     "-c",
-				     "uploadpack.allowFilter=true",
-				     "-c",
-				     "uploadpack.allowAnySHA1InWant=true",
-				     "-c",
-				     "transfer.advertiseObjectInfo=true",
-				     "upload-pack",
-				     pipe->remote->source->path,
-				     NULL };
-	const struct broker_command command = { argv, child_env };
-
-	return broker_spawn(pipe->remote->broker, &command, out, err);
-}
-
-static int add_remote_command(struct buf *out, enum form form, const char *path)
-{
-	int rc = buf_add_str(out, form == FORM_ENV ? "env GIT_PROTOCOL=version=2 git -c uploadpack.allowFilter=true"
-						     " upload-pack " :
-						     "git-upload-pack ");
-
-	rc = rc ? rc : add_quoted(out, path);
-	return rc ? rc : buf_str(out) ? 0 : -ENOMEM;
-}
-
-static int spawn_ssh(struct pipe *pipe, enum form form, struct broker_child *out, struct xcp_error *err)
-{
-	const struct source *source = pipe->remote->source;
-	struct buf command_text = BUF_INIT, address = BUF_INIT;
-	const char *argv[20];
-	const struct broker_command command = { argv, child_env };
-	size_t n = 0;
-	int rc = add_remote_command(&command_text, form, source->path);
-
-	rc = rc ? rc : buf_addf(&address, "%s%s%s", source->user ? source->user : "",
-				source->user ? "@" : "", source->host);
-	if (rc || !buf_str(&address)) {
-		rc = xcp_error_set(err, -ENOMEM, "out of memory");
-		goto out;
-	}
-	argv[n++] = pipe->program;
-	if (!broker_interactive(pipe->remote->broker)) {
-		argv[n++] = "-o";
-		argv[n++] = "BatchMode=yes";
-	}
-	argv[n++] = "-o";
-	argv[n++] = "ConnectTimeout=" CONNECT_S;
-	argv[n++] = "-o";
-	argv[n++] = "SendEnv=GIT_PROTOCOL";
-	argv[n++] = "-o";
-	argv[n++] = "ServerAliveInterval=15";
-	if (source->port) {
-		argv[n++] = "-p";
-		argv[n++] = source->port;
-	}
-	argv[n++] = "--";
-	argv[n++] = buf_str(&address);
-	argv[n++] = buf_str(&command_text);
-	argv[n] = NULL;
-	rc = broker_spawn(pipe->remote->broker, &command, out, err);
-out:
-	buf_release(&command_text);
-	buf_release(&address);
-	return rc;
-}
-
 /* ---- what stderr says ---- */
 
 static void session_drain_words(struct session *session)
@@ -212,67 +114,24 @@ static void session_drain_words(struct session *session)
 	}
 }
 
-/* The line that says most: git's first "fatal:", else the last one. */
-static void session_best_line(struct session *session, char *out, size_t out_len)
+static const char *session_said(struct session *session)
 {
-	const char *text = buf_str(&session->words), *line;
-	size_t len;
+	const char *said = session->words.len ? buf_str(&session->words) : NULL;
 
-	out[0] = '\0';
-	if (!text)
-		return;
-	len = strlen(text);
-	line = strstr(text, "fatal: ");
-	if (!line) {
-		while (len > 0 && isspace((unsigned char)text[len - 1]))
-			len--;
-		line = len ? memrchr(text, '\n', len) : NULL;
-		line = line ? line + 1 : text;
-		text_printable(out, out_len, line, len - (size_t)(line - text));
-		return;
-	}
-	text_printable(out, out_len, line, strcspn(line, "\n"));
+	return said ? said : "";
 }
 
-struct finding {
-	enum remote_verdict verdict;
-	int code;
-	char words[XCP_ERROR_LEN - 128];
-};
-
-/* Why the child ended, as far as it said. */
-static void session_find(struct session *session, struct finding *out)
+static void session_explain(struct session *session, struct remote_finding *out)
 {
-	const struct source *source = session->pipe->remote->source;
-	char line[300];
-
-	/* One line: what stands around it may be anything, a banner for instance. */
-	session_best_line(session, line, sizeof(line));
-	out->verdict = *line && !session->stalled ? verdict_of_words(line) : REMOTE_TRANSIENT;
-	out->code = verdict_code(out->verdict);
-	if (out->verdict == REMOTE_TRANSIENT)
-		out->code = session->stalled || strcasestr(line, "timed out") ? -ETIMEDOUT : -ENETUNREACH;
-	if (strstr(line, "dubious ownership"))
-		snprintf(out->words, sizeof(out->words),
-			 "git refuses it because it belongs to another user (dubious ownership); if you trust it: "
-			 "git config --global --add safe.directory %.200s",
-			 source->path);
-	else if (strstr(line, "ost key verification failed"))
-		snprintf(out->words, sizeof(out->words),
-			 "ssh does not know the host's key (Host key verification failed); run \"ssh %.200s\" once and "
-			 "accept it",
-			 source->host ? source->host : "");
-	else if (session->stalled)
-		snprintf(out->words, sizeof(out->words), "no answer%s%s", *line ? ": " : "", line);
-	else
-		snprintf(out->words, sizeof(out->words), "%s", *line ? line : "the connection ended without a word");
+	upload_pack_explain(session->pipe->remote->source, session_said(session), session->stalled,
+			    out);
 }
 
 /* ---- sessions: begin and end ---- */
 
-static void session_free(struct session *session)
+/* All but its place in the pipe. */
+static void session_end(struct session *session)
 {
-	struct pipe *pipe = session->pipe;
 	struct net *net = net_of(session);
 
 	net_timer_stop(&session->timer);
@@ -283,30 +142,48 @@ static void session_free(struct session *session)
 	close(session->child.out);
 	if (session->child.err >= 0)
 		close(session->child.err);
-	broker_kill(pipe->remote->broker, session->child.pid);
-	LIST_REMOVE(session, link);
-	pipe->session_count--;
+	broker_kill(session->pipe->remote->broker, session->child.pid);
 	advert_parser_release(&session->advert);
 	buf_release(&session->words);
 	free(session);
 }
 
+static struct session **find_slot(struct pipe *pipe, const struct session *session)
+{
+	for (unsigned i = 0; i < SESSIONS_MAX; i++)
+		if (pipe->sessions[i] == session)
+			return &pipe->sessions[i];
+	return NULL;
+}
+
+static void pipe_drop(struct pipe *pipe, struct session *session)
+{
+	struct session **slot = find_slot(pipe, session);
+
+	if (slot)
+		*slot = NULL;
+	session_end(session);
+}
+
+static void session_free(struct session *session)
+{
+	pipe_drop(session->pipe, session);
+}
+
+/* There must be a free slot. */
 static int session_new(struct pipe *pipe, struct xcp_error *err)
 {
 	struct session *session = calloc(1, sizeof(*session));
 	struct net *net = pipe->remote->net;
+	struct session **slot = find_slot(pipe, NULL);
 	int rc;
 
-	if (!pipe->remote->broker) {
-		free(session);
-		return xcp_error_set(err, -ENOTSUP, "no programs may be started here");
-	}
 	if (!session)
 		return xcp_error_set(err, -ENOMEM, "out of memory");
 	session->pipe = pipe;
 	session->form = pipe->form;
-	rc = pipe->ssh ? spawn_ssh(pipe, pipe->form, &session->child, err) :
-			 spawn_local(pipe, &session->child, err);
+	rc = upload_pack_spawn(pipe->remote->broker, pipe->remote->source, pipe->program,
+			       pipe->form, &session->child, err);
 	if (rc) {
 		free(session);
 		return rc;
@@ -318,9 +195,9 @@ static int session_new(struct pipe *pipe, struct xcp_error *err)
 	session->err = (struct net_watch){ .fd = session->child.err, .ready = session_err_ready };
 	session->timer.fire = session_check_timer;
 	session->moved_ms = net_now_ms();
-	LIST_INSERT_HEAD(&pipe->sessions, session, link);
-	pipe->session_count++;
-	remote_count(pipe->remote, &(struct remote_counters){ .requests_caps = 1, .connections = 1 });
+	*slot = session;
+	remote_count(pipe->remote,
+		     &(struct remote_counters){ .requests_caps = 1, .connections = 1 });
 	net_timer_set(net, &session->timer, net_settings(net)->stall_timeout_ms / 4 + 1);
 	rc = net_watch_set(net, &session->out, true, false);
 	rc = rc ? rc : net_watch_set(net, &session->err, true, false);
@@ -342,8 +219,11 @@ static void wait_answer(struct pipe *pipe)
 	lock_give(&wait->lock);
 }
 
-/* Nobody can be served as things are: who waits hears why; of the calls the first, the others bring about tries of their own. */
-static void pipe_fail(struct pipe *pipe, const struct finding *finding, bool answered)
+/*
+ * Nobody can be served as things are: who waits hears why; of the calls the first, the others bring
+ * about tries of their own.
+ */
+static void pipe_fail(struct pipe *pipe, const struct remote_finding *finding, bool answered)
 {
 	struct remote_call *call = TAILQ_FIRST(&pipe->waiting);
 
@@ -359,24 +239,6 @@ static void pipe_fail(struct pipe *pipe, const struct finding *finding, bool ans
 	}
 }
 
-/* Whether the words show that the other form would fare no better: ssh itself failed, or git ran and refused. */
-static bool words_are_final(struct session *session)
-{
-	static const char *const final[] = {
-		"dubious ownership", "does not appear to be a git repository", "not a git repository",
-		"Permission denied (", "Host key verification failed", "HOST IDENTIFICATION HAS CHANGED",
-		"Could not resolve hostname", "Connection refused", "Connection timed out", "No route to host",
-		"Network is unreachable", "Connection closed by", "Connection reset by", "Too many authentication",
-		"Bad configuration option",
-	};
-	const char *words = session->words.len ? buf_str(&session->words) : NULL;
-
-	for (size_t i = 0; words && i < sizeof(final) / sizeof(final[0]); i++)
-		if (strstr(words, final[i]))
-			return true;
-	return session->stalled;
-}
-
 /* Another way to call upload-pack that is worth a try now; then it is set. */
 static bool pipe_other_form(struct pipe *pipe, struct session *failed)
 {
@@ -389,7 +251,7 @@ static bool pipe_other_form(struct pipe *pipe, struct session *failed)
 	}
 	if (failed->form != pipe->form) /* somebody else went on already */
 		return true;
-	if (words_are_final(failed))
+	if (failed->stalled || upload_pack_said_no(session_said(failed)))
 		return false;
 	for (unsigned form = 0; form < FORM_COUNT; form++) {
 		if (!(pipe->forms_tried & (1U << form))) {
@@ -404,14 +266,15 @@ static bool pipe_other_form(struct pipe *pipe, struct session *failed)
 static void session_no_advert(struct session *session)
 {
 	struct pipe *pipe = session->pipe;
-	struct finding finding;
+	struct remote_finding finding;
 	bool heard = session->heard, again = pipe_other_form(pipe, session);
 
-	session_find(session, &finding);
+	session_explain(session, &finding);
 	if (session->advert_error.code == -EREMOTEIO) {
 		finding.verdict = verdict_of_words(session->advert_error.message);
 		finding.code = verdict_code(finding.verdict);
-		snprintf(finding.words, sizeof(finding.words), "%.600s", session->advert_error.message);
+		snprintf(finding.words, sizeof(finding.words), "%.600s",
+			 session->advert_error.message);
 	} else if (heard && !session->words.len) {
 		finding.verdict = REMOTE_BROKEN;
 		finding.code = -EPROTO;
@@ -429,7 +292,7 @@ static void session_call_ended(struct session *session)
 {
 	struct pipe *pipe = session->pipe;
 	struct remote_call *call = session->call;
-	struct finding finding;
+	struct remote_finding finding;
 
 	if (!session->heard && session->served > 1 && !session->stalled && !call->judged) {
 		/* It had died before it heard of this call; a fresh one may do better. */
@@ -439,13 +302,14 @@ static void session_call_ended(struct session *session)
 		pipe_schedule(pipe);
 		return;
 	}
-	session_find(session, &finding);
+	session_explain(session, &finding);
 	if (call_whole(call))
 		call_end(call, "");
 	else if (session->words.len && !session->heard)
 		call_fail(call, finding.verdict, finding.code, "%s", finding.words);
 	else if (session->words.len && finding.verdict != REMOTE_BROKEN)
-		call_fail(call, finding.verdict, finding.code, "the answer broke off: %s", finding.words);
+		call_fail(call, finding.verdict, finding.code, "the answer broke off: %s",
+			  finding.words);
 	call_end(call, finding.words);
 	session_free(session);
 	call_done(call);
@@ -483,7 +347,8 @@ static void session_ending(struct session *session)
 
 static void session_check_timer(struct net_timer *timer)
 {
-	struct session *session = (struct session *)((char *)timer - offsetof(struct session, timer));
+	struct session *session =
+		(struct session *)((char *)timer - offsetof(struct session, timer));
 	struct pipe *pipe = session->pipe;
 	uint64_t now = net_now_ms(), limit = net_settings(net_of(session))->stall_timeout_ms;
 
@@ -497,8 +362,8 @@ static void session_check_timer(struct net_timer *timer)
 	}
 	if (session->call && session->call->paused)
 		session->moved_ms = now;
-	if (session->state == SESSION_ADVERT && pipe->ssh && broker_interactive(pipe->remote->broker) &&
-	    limit < INTERACTIVE_MS)
+	if (session->state == SESSION_ADVERT && pipe->ssh &&
+	    broker_interactive(pipe->remote->broker) && limit < INTERACTIVE_MS)
 		limit = INTERACTIVE_MS;
 	if (now - session->moved_ms >= limit) {
 		session->stalled = true;
@@ -528,9 +393,11 @@ static void session_send(struct session *session)
 		}
 		session->sent_len += (size_t)n;
 		session->moved_ms = net_now_ms();
-		remote_count(session->pipe->remote, &(struct remote_counters){ .bytes_sent = (uint64_t)n });
+		remote_count(session->pipe->remote,
+			     &(struct remote_counters){ .bytes_sent = (uint64_t)n });
 	}
-	net_watch_set(net_of(session), &session->in, false, more && session->sent_len < request->len);
+	net_watch_set(net_of(session), &session->in, false,
+		      more && session->sent_len < request->len);
 }
 
 static void session_in_ready(struct net_watch *watch, bool readable, bool writable)
@@ -568,7 +435,10 @@ static void session_idle(struct session *session)
 	net_timer_set(net_of(session), &session->timer, IDLE_MS);
 }
 
-/* The call is over, the answer whole or no good. `clean`: the session stands right behind the answer. */
+/*
+ * The call is over, the answer whole or no good. `clean`: the session stands right behind the
+ * answer.
+ */
 static void session_call_over(struct session *session, bool clean)
 {
 	struct pipe *pipe = session->pipe;
@@ -607,7 +477,9 @@ static void session_advert_done(struct session *session)
 
 	if (pipe->ssh && !pipe->form_proven && pipe->form == FORM_PLAIN && caps->version != 2 &&
 	    !(pipe->forms_tried & (1U << FORM_ENV))) {
-		/* It works, but the environment did not arrive; with a shell there is a better way. */
+		/*
+		 * It works, but the environment did not arrive; with a shell there is a better way.
+		 */
 		pipe->plain_is_v0 = true;
 		pipe->form = FORM_ENV;
 		session_free(session);
@@ -678,21 +550,23 @@ static void session_err_ready(struct net_watch *watch, bool readable, bool writa
 
 static struct session *find_idle(struct pipe *pipe)
 {
-	struct session *session;
+	for (unsigned i = 0; i < SESSIONS_MAX; i++) {
+		struct session *session = pipe->sessions[i];
 
-	LIST_FOREACH(session, &pipe->sessions, link)
-		if (session->state == SESSION_IDLE)
+		/* No session is in two slots, so a freed one is in none. */
+		if (session &&
+		    session->state == SESSION_IDLE) /* NOLINT(clang-analyzer-unix.Malloc) */
 			return session;
+	}
 	return NULL;
 }
 
 static unsigned count_coming(struct pipe *pipe)
 {
-	struct session *session;
 	unsigned count = 0;
 
-	LIST_FOREACH(session, &pipe->sessions, link)
-		count += session->state == SESSION_ADVERT;
+	for (unsigned i = 0; i < SESSIONS_MAX; i++)
+		count += pipe->sessions[i] && pipe->sessions[i]->state == SESSION_ADVERT;
 	return count;
 }
 
@@ -717,9 +591,10 @@ static void serve_waiting(struct pipe *pipe)
 			session_serve(session, call);
 			continue;
 		}
-		session_free(session);
+		pipe_drop(pipe, session);
 		call->outcome.answered = true;
-		call_fail(call, REMOTE_BROKEN, -EPROTO, "the server speaks another protocol version than before");
+		call_fail(call, REMOTE_BROKEN, -EPROTO,
+			  "the server speaks another protocol version than before");
 		call_done(call);
 	}
 }
@@ -730,11 +605,11 @@ static void pipe_schedule(struct pipe *pipe)
 	struct xcp_error err;
 
 	serve_waiting(pipe);
-	while (count_waiting(pipe) > count_coming(pipe) && pipe->session_count < SESSIONS_MAX) {
+	while (count_waiting(pipe) > count_coming(pipe) && find_slot(pipe, NULL)) {
 		int rc = session_new(pipe, &err);
 
 		if (rc) {
-			struct finding finding = { REMOTE_TRANSIENT, rc, "" };
+			struct remote_finding finding = { REMOTE_TRANSIENT, rc, "" };
 
 			if (rc == -ENOENT || rc == -E2BIG || rc == -ENOTSUP)
 				finding.verdict = REMOTE_BROKEN;
@@ -783,17 +658,20 @@ static void connect_job(struct net_job *job)
 {
 	struct pipe_wait *wait = (struct pipe_wait *)job;
 	struct pipe *pipe = wait->remote->transport;
-	struct session *idle;
 
 	/* Asked anew: what stands idle answers with what it said long ago. */
-	while ((idle = find_idle(pipe)))
-		session_free(idle);
+	for (unsigned i = 0; i < SESSIONS_MAX; i++) {
+		if (pipe->sessions[i] && pipe->sessions[i]->state == SESSION_IDLE) {
+			session_end(pipe->sessions[i]);
+			pipe->sessions[i] = NULL;
+		}
+	}
 	pipe->wait = wait;
 	pipe_schedule(pipe);
 }
 
-static int pipe_connect(struct remote *remote, struct server_caps *out_caps, struct ref_list *out_refs,
-			struct xcp_error *err)
+static int pipe_connect(struct remote *remote, struct server_caps *out_caps,
+			struct ref_list *out_refs, struct xcp_error *err)
 {
 	struct pipe_wait wait = { .job.run = connect_job, .remote = remote };
 
@@ -816,15 +694,6 @@ static int pipe_connect(struct remote *remote, struct server_caps *out_caps, str
 	return 0;
 }
 
-static char *ssh_program(void)
-{
-	const char *name = getenv("XCPFS_SSH");
-
-	if (!name || !*name)
-		name = getenv("GIT_SSH");
-	return strdup(name && *name ? name : "ssh");
-}
-
 static int pipe_open(struct remote *remote, struct xcp_error *err)
 {
 	struct pipe *pipe = calloc(1, sizeof(*pipe));
@@ -832,11 +701,13 @@ static int pipe_open(struct remote *remote, struct xcp_error *err)
 	if (pipe) {
 		pipe->remote = remote;
 		pipe->ssh = remote->source->kind == SOURCE_SSH;
-		pipe->program = ssh_program();
+		pipe->program = upload_pack_ssh_program();
 		pipe->read_room = malloc(READ_LEN);
-		LIST_INIT(&pipe->sessions);
 		TAILQ_INIT(&pipe->waiting);
-		/* "git@" is how hosts are addressed that know that one command and let the environment through. */
+		/*
+		 * "git@" is how hosts are addressed that know that one command and let the
+		 * environment through.
+		 */
 		if (remote->source->user && strcmp(remote->source->user, "git") == 0)
 			pipe->form = FORM_PLAIN;
 	}
@@ -846,7 +717,8 @@ static int pipe_open(struct remote *remote, struct xcp_error *err)
 			free(pipe->read_room);
 		}
 		free(pipe);
-		return xcp_error_set(err, -ENOMEM, "cannot open %s: out of memory", remote->source->url);
+		return xcp_error_set(err, -ENOMEM, "cannot open %s: out of memory",
+				     remote->source->url);
 	}
 	remote->transport = pipe;
 	return 0;
@@ -856,8 +728,9 @@ static void pipe_close(struct remote *remote)
 {
 	struct pipe *pipe = remote->transport;
 
-	while (!LIST_EMPTY(&pipe->sessions))
-		session_free(LIST_FIRST(&pipe->sessions));
+	for (unsigned i = 0; i < SESSIONS_MAX; i++)
+		if (pipe->sessions[i])
+			session_end(pipe->sessions[i]);
 	free(pipe->program);
 	free(pipe->read_room);
 	free(pipe);

@@ -1,9 +1,10 @@
 /*
  * remote: calls and their verdicts, common to all transports.
  *
- * A call is a request in git's words and a parser for the answer. The transports feed the parser; here its errors, the server's own words and
- * the ways a line can end become one verdict. Nothing is repeated here, with one exception: when remote_connect() believed what
- * was remembered and the server then shows that it is no longer so, remote_refs() asks it anew.
+ * A call is a request in git's words and a parser for the answer. The transports feed the parser;
+ * here its errors, the server's own words and the ways a line can end become one verdict. Nothing
+ * is repeated here, with one exception: when remote_connect() believed what was remembered and the
+ * server then shows that it is no longer so, remote_refs() asks it anew.
  */
 #include "remote/remote.h"
 
@@ -40,7 +41,8 @@ enum remote_verdict verdict_of_words(const char *words)
 	static const struct {
 		const char *words;
 		enum remote_verdict verdict;
-	} table[] = { /* the first that is found counts */
+	} table[] = {
+		/* the first that is found counts */
 		{ "not our ref", REMOTE_UNKNOWN_OBJECT },
 		{ "unadvertised object", REMOTE_UNKNOWN_OBJECT },
 		{ "dubious ownership", REMOTE_DENIED },
@@ -158,7 +160,8 @@ void remote_counters(struct remote *remote, struct remote_counters *out)
 
 /* ---- verdicts ---- */
 
-void call_fail(struct remote_call *call, enum remote_verdict verdict, int code, const char *fmt, ...)
+void call_fail(struct remote_call *call, enum remote_verdict verdict, int code, const char *fmt,
+	       ...)
 {
 	struct remote_outcome *outcome = &call->outcome;
 	char words[XCP_ERROR_LEN];
@@ -171,8 +174,8 @@ void call_fail(struct remote_call *call, enum remote_verdict verdict, int code, 
 	vsnprintf(words, sizeof(words), fmt, args);
 	va_end(args);
 	outcome->verdict = verdict;
-	xcp_error_set(&outcome->error, code, "cannot %s %s: %s", call_task(call), call->remote->source->url,
-		      words);
+	xcp_error_set(&outcome->error, code, "cannot %s %s: %s", call_task(call),
+		      call->remote->source->url, words);
 }
 
 /* The parser does not go on: `err` says why. */
@@ -207,8 +210,8 @@ bool call_whole(const struct remote_call *call)
 	const struct fetch_parser *fetch = &call->parser.fetch;
 
 	/* Nothing else ends such a pack; it has its own checksum. */
-	return call_finished(call) || (call->kind == CALL_FETCH && fetch->version != 2 && !fetch->sideband &&
-				       fetch->saw_pack);
+	return call_finished(call) || (call->kind == CALL_FETCH && fetch->version != 2 &&
+				       !fetch->sideband && fetch->saw_pack);
 }
 
 static void call_end_whole(struct remote_call *call)
@@ -228,7 +231,8 @@ void call_end(struct remote_call *call, const char *how)
 	else if (whole)
 		call_end_whole(call);
 	else
-		call_fail(call, REMOTE_TRANSIENT, -EAGAIN, "the answer broke off after %llu bytes%s%s",
+		call_fail(call, REMOTE_TRANSIENT, -EAGAIN,
+			  "the answer broke off after %llu bytes%s%s",
 			  (unsigned long long)call->taken_len, *how ? ": " : "", how);
 }
 
@@ -283,7 +287,8 @@ int call_feed(struct remote_call *call, const uint8_t *data, size_t len, size_t 
 
 static void start_job(struct net_job *job)
 {
-	struct remote_call *call = (struct remote_call *)((char *)job - offsetof(struct remote_call, start_job));
+	struct remote_call *call =
+		(struct remote_call *)((char *)job - offsetof(struct remote_call, start_job));
 
 	call->remote->ops->start(call);
 }
@@ -348,7 +353,8 @@ void call_done(struct remote_call *call)
 	call_free(call);
 }
 
-static struct remote_call *call_new(struct remote *remote, enum call_kind kind, struct remote_sink *sink)
+static struct remote_call *call_new(struct remote *remote, enum call_kind kind,
+				    struct remote_sink *sink)
 {
 	struct remote_call *call = calloc(1, sizeof(*call));
 
@@ -397,8 +403,8 @@ static int call_launch(struct remote_call *call, int rc, struct remote_call **ou
 	return rc;
 }
 
-int remote_start_fetch(struct remote *remote, const struct fetch_spec *spec, struct remote_sink *sink,
-		       struct remote_call **out)
+int remote_start_fetch(struct remote *remote, const struct fetch_spec *spec,
+		       struct remote_sink *sink, struct remote_call **out)
 {
 	struct remote_call *call;
 
@@ -410,8 +416,8 @@ int remote_start_fetch(struct remote *remote, const struct fetch_spec *spec, str
 	return call_launch(call, protocol_fetch_request(&call->request, &remote->caps, spec), out);
 }
 
-int remote_start_sizes(struct remote *remote, const struct oid *oids, size_t count, struct remote_sink *sink,
-		       struct remote_call **out)
+int remote_start_sizes(struct remote *remote, const struct oid *oids, size_t count,
+		       struct remote_sink *sink, struct remote_call **out)
 {
 	struct remote_call *call;
 
@@ -422,7 +428,8 @@ int remote_start_sizes(struct remote *remote, const struct oid *oids, size_t cou
 	call = call_new(remote, CALL_SIZES, sink);
 	if (!call)
 		return -ENOMEM;
-	return call_launch(call, protocol_sizes_request(&call->request, &remote->caps, oids, count), out);
+	return call_launch(call, protocol_sizes_request(&call->request, &remote->caps, oids, count),
+			   out);
 }
 
 void remote_call_resume(struct remote_call *call)
@@ -456,7 +463,10 @@ static void wait_done(struct remote_sink *sink, const struct remote_outcome *out
 	lock_give(&wait->lock);
 }
 
-/* One ls-refs. The wait has an end because every line has: a call without progress is given up on the network thread. */
+/*
+ * One ls-refs. The wait has an end because every line has: a call without progress is given up on
+ * the network thread.
+ */
 static int list_refs(struct remote *remote, const char *const *prefixes, size_t prefix_count,
 		     struct ref_list *out, struct remote_outcome *out_outcome)
 {
@@ -470,8 +480,10 @@ static int list_refs(struct remote *remote, const char *const *prefixes, size_t 
 	call->out_refs = out;
 	lock_init(&wait.lock);
 	lock_cond_init(&wait.changed);
-	rc = call_launch(call, protocol_ls_refs_request(&call->request, &remote->caps, prefixes, prefix_count),
-			 &started);
+	rc = call_launch(
+		call,
+		protocol_ls_refs_request(&call->request, &remote->caps, prefixes, prefix_count),
+		&started);
 	if (rc == 0) {
 		lock_take(&wait.lock);
 		while (!wait.done)
@@ -486,7 +498,21 @@ static int list_refs(struct remote *remote, const char *const *prefixes, size_t 
 
 /* ---- connecting ---- */
 
-/* Asks the server, whatever is believed so far. */
+static bool caps_equal(const struct server_caps *a, const struct server_caps *b)
+{
+	struct buf text_a = BUF_INIT, text_b = BUF_INIT;
+	bool equal = server_caps_format(a, &text_a) == 0 && server_caps_format(b, &text_b) == 0 &&
+		     text_a.len == text_b.len && memcmp(text_a.data, text_b.data, text_a.len) == 0;
+
+	buf_release(&text_a);
+	buf_release(&text_b);
+	return equal;
+}
+
+/*
+ * Asks the server, whatever is believed so far. What has not changed is not written: other threads
+ * may be reading it.
+ */
 static int probe(struct remote *remote, struct xcp_error *err)
 {
 	struct server_caps caps = { 0 };
@@ -497,7 +523,7 @@ static int probe(struct remote *remote, struct xcp_error *err)
 		remote_count(remote, &(struct remote_counters){ .errors = 1 });
 		return rc;
 	}
-	if (memcmp(&caps, &remote->caps, sizeof(caps)) != 0)
+	if (!caps_equal(&caps, &remote->caps))
 		remote->caps = caps;
 	ref_list_release(&remote->refs);
 	remote->refs = refs;
@@ -555,15 +581,18 @@ static int advertised_refs(struct remote *remote, struct ref_list *out, struct x
 	return 0;
 }
 
-/* Whether an answer may mean that what was remembered of the server holds no longer, or that it wants credentials. */
+/*
+ * Whether an answer may mean that what was remembered of the server holds no longer, or that it
+ * wants credentials.
+ */
 static bool worth_probing(const struct remote *remote, enum remote_verdict verdict)
 {
 	return !remote->probed && (verdict == REMOTE_DENIED || verdict == REMOTE_GONE ||
 				   verdict == REMOTE_REFUSED_FEATURE || verdict == REMOTE_BROKEN);
 }
 
-int remote_refs(struct remote *remote, const char *const *prefixes, size_t prefix_count, struct ref_list *out,
-		struct xcp_error *err)
+int remote_refs(struct remote *remote, const char *const *prefixes, size_t prefix_count,
+		struct ref_list *out, struct xcp_error *err)
 {
 	struct remote_outcome outcome = { 0 };
 	int rc;
@@ -575,8 +604,8 @@ int remote_refs(struct remote *remote, const char *const *prefixes, size_t prefi
 			return advertised_refs(remote, out, err);
 		rc = list_refs(remote, prefixes, prefix_count, out, &outcome);
 		if (rc)
-			return xcp_error_set(err, rc, "cannot ask %s for its refs: %s", remote->source->url,
-					     strerror(-rc));
+			return xcp_error_set(err, rc, "cannot ask %s for its refs: %s",
+					     remote->source->url, strerror(-rc));
 		if (outcome.verdict == REMOTE_OK)
 			return 0;
 		if (!worth_probing(remote, outcome.verdict)) {
@@ -598,7 +627,8 @@ int remote_open(const struct remote_config *config, struct remote **out, struct 
 	int rc;
 
 	if (!remote)
-		return xcp_error_set(err, -ENOMEM, "cannot open %s: out of memory", config->source->url);
+		return xcp_error_set(err, -ENOMEM, "cannot open %s: out of memory",
+				     config->source->url);
 	remote->ops = config->source->kind == SOURCE_HTTP ? &http_transport : &pipe_transport;
 	remote->net = config->net;
 	remote->broker = config->broker;

@@ -1,14 +1,17 @@
 /*
  * remote: one repository somewhere, and what it can be asked.
  *
- * Callers ask for capabilities (bits), never for kinds of hosts. Underneath are transports: smart HTTP over libcurl's multi interface
- * (http.c), and ssh or local upload-pack over pipes (pipe.c), all served by the one network thread (net.c).
+ * Callers ask for capabilities (bits), never for kinds of hosts. Underneath are transports: smart
+ * HTTP over libcurl's multi interface (http.c), and ssh or local upload-pack over pipes (pipe.c),
+ * all served by the one network thread (net.c).
  *
- *	net_open ---> remote_open ---> remote_connect, remote_refs (wait; at mount time) ---> remote_start/resume/cancel ... ---> remote_close ---> net_close
+ *	net_open ---> remote_open ---> remote_connect, remote_refs (wait; at mount time)
+ *		---> remote_start/resume/cancel ... ---> remote_close ---> net_close
  *
- * A call tries once: no retries here, but for what HTTP itself asks for (the one redirect of the first request, a 401
- * answered with credentials, a kept-alive connection that turned out dead before the first byte of the answer). The outcome says whether to try again and
- * not before when; the fetch scheduler decides.
+ * A call tries once: no retries here, but for what HTTP itself asks for (the one redirect of the
+ * first request, a 401 answered with credentials, a kept-alive connection that turned out dead
+ * before the first byte of the answer). The outcome says whether to try again and not before when;
+ * the fetch scheduler decides.
  *
  * Threads: the network thread calls sinks; everything else as said at each function.
  */
@@ -30,8 +33,8 @@
 struct net;
 struct net_config {
 	unsigned connect_timeout_ms; /* 0: 15,000 */
-	unsigned stall_timeout_ms;   /* without a byte in either direction, pauses apart; 0: 60,000 */
-	const char *user_agent;	     /* borrowed for net_open(); NULL: PROTOCOL_AGENT */
+	unsigned stall_timeout_ms; /* without a byte in either direction, pauses apart; 0: 60,000 */
+	const char *user_agent;	   /* borrowed for net_open(); NULL: PROTOCOL_AGENT */
 };
 int net_open(const struct net_config *config, struct net **out, struct xcp_error *err);
 void net_close(struct net **net); /* every remote must be closed before */
@@ -48,42 +51,60 @@ enum remote_cap {
 };
 
 struct remote_config {
-	struct net *net;	     /* borrowed, outlives the remote */
-	struct broker *broker;	     /* borrowed, outlives the remote; NULL: no ssh, no local paths, no helpers */
+	struct net *net; /* borrowed, outlives the remote */
+	/* Borrowed, outlives the remote; NULL: no ssh, no local paths, no helpers. */
+	struct broker *broker;
 	const struct source *source; /* borrowed, outlives the remote */
 	bool no_helpers;	     /* never run git credential */
 };
 
 struct remote;
-int remote_open(const struct remote_config *config, struct remote **out, struct xcp_error *err); /* no I/O */
+int remote_open(const struct remote_config *config, struct remote **out,
+		struct xcp_error *err);	   /* no I/O */
 void remote_close(struct remote **remote); /* cancels what runs and waits for its done() */
 
 /*
- * Learns what the server can do. With `known` (server_caps_format() text of an earlier time) it believes that and sends nothing.
- * Waits for the network: main thread, at mount time. Asks for credentials when the server wants some: user info of the
- * URL, netrc, git credential fill (approve, reject).
- * Errors: -EACCES, -ENOENT (no such repository), -ENETUNREACH (does not answer), -EPROTO (not a git server, or a dumb one), -ETIMEDOUT.
+ * Learns what the server can do. With `known` (server_caps_format() text of an earlier time) it
+ * believes that and sends nothing. Waits for the network: main thread, at mount time. Asks for
+ * credentials when the server wants some: user info of the URL, netrc, git credential fill
+ * (approve, reject).
+ *
+ * A remote that was connected with `known` has not been asked for credentials: remote_refs() sees
+ * to that by itself; after a call that ended with REMOTE_DENIED or REMOTE_GONE, connect without.
+ *
+ * Errors: -EACCES, -ENOENT (no such repository), -ENETUNREACH (does not answer), -ETIMEDOUT,
+ * -EAGAIN (answered that it cannot just now: 429, 5xx), -EPROTO (not a git server, a dumb one, a
+ * certificate that is not trusted), -EIO (no ssh or git to run here).
  */
 int remote_connect(struct remote *remote, const char *known, struct xcp_error *err);
 
 /* After remote_connect(). */
 unsigned remote_caps(const struct remote *remote);
-const struct server_caps *remote_server_caps(const struct remote *remote); /* borrowed until close */
+const struct server_caps *remote_server_caps(
+	const struct remote *remote); /* borrowed until close */
 
-/* The refs under the prefixes (v2), or all that were advertised (v0). Waits for the network: main thread. Errors as above. */
-int remote_refs(struct remote *remote, const char *const *prefixes, size_t prefix_count, struct ref_list *out,
-		struct xcp_error *err);
+/*
+ * The refs under the prefixes (v2), or all that were advertised (v0). Waits for the network: main
+ * thread. Errors as above.
+ */
+int remote_refs(struct remote *remote, const char *const *prefixes, size_t prefix_count,
+		struct ref_list *out, struct xcp_error *err);
 
 /* ---- calls ---- */
 
 enum remote_verdict {
 	REMOTE_OK,
-	REMOTE_TRANSIENT,	/* connection refused or lost, timeout, truncated, 429, 5xx: try again, not before retry_after_ms */
-	REMOTE_UNKNOWN_OBJECT,	/* "not our ref": `unknown` names it when the server did */
-	REMOTE_REFUSED_FEATURE, /* empty answer or words about a filter or argument: do not ask in this way again */
-	REMOTE_DENIED,		/* 401, 403 */
-	REMOTE_GONE,		/* 404, 410, redirect elsewhere */
-	REMOTE_BROKEN,		/* malformed answer, or an error of the server's own words */
+	/*
+	 * Connection refused or lost, timeout, truncated, 429, 5xx: try again, not before
+	 * retry_after_ms.
+	 */
+	REMOTE_TRANSIENT,
+	REMOTE_UNKNOWN_OBJECT, /* "not our ref": `unknown` names it when the server did */
+	/* Empty answer, or words about a filter or argument: do not ask in this way again. */
+	REMOTE_REFUSED_FEATURE,
+	REMOTE_DENIED, /* 401, 403 */
+	REMOTE_GONE,   /* 404, 410, redirect elsewhere */
+	REMOTE_BROKEN, /* malformed answer, or an error of the server's own words */
 	REMOTE_CANCELED,
 };
 
@@ -92,15 +113,19 @@ struct remote_outcome {
 	uint64_t retry_after_ms; /* 0: the server named none */
 	struct oid unknown;	 /* null: not named */
 	bool answered;		 /* the server said something: it is not offline */
-	struct xcp_error error;	 /* words, URL and status included, redacted; code 0 for REMOTE_OK */
+	struct xcp_error error; /* words, URL and status included, redacted; code 0 for REMOTE_OK */
 };
 
 /*
- * What a call hears; embedded in the caller's struct. All on the network thread, which must not be held up: copy and hand over.
+ * What a call hears; embedded in the caller's struct. All on the network thread, which must not be
+ * held up: copy and hand over.
  *	pack, size ... ---> done, exactly once and last
  */
 struct remote_sink {
-	/* Pack bytes in order. Returns false to ask for a pause: what still comes before it takes effect (at most some 100 KiB) must be taken. */
+	/*
+	 * Pack bytes in order. Returns false to ask for a pause: what still comes before it takes
+	 * effect (at most some 100 KiB) must be taken.
+	 */
 	bool (*pack)(struct remote_sink *sink, const uint8_t *data, size_t len);
 	/* One answer of a sizes call. */
 	void (*size)(struct remote_sink *sink, const struct oid *oid, bool known, uint64_t size);
@@ -109,20 +134,29 @@ struct remote_sink {
 
 struct remote_call; /* owned by the remote; valid from remote_start() until done() returns */
 
-/* Both copy what they are given and return at once; the sink must live until done(). Any thread. -EOPNOTSUPP for what was not advertised. */
-int remote_start_fetch(struct remote *remote, const struct fetch_spec *spec, struct remote_sink *sink,
-		       struct remote_call **out);
-int remote_start_sizes(struct remote *remote, const struct oid *oids, size_t count, struct remote_sink *sink,
-		       struct remote_call **out);
+/*
+ * Both copy what they are given and return at once; the sink must live until done(). Any thread.
+ * -EOPNOTSUPP for what was not advertised.
+ */
+int remote_start_fetch(struct remote *remote, const struct fetch_spec *spec,
+		       struct remote_sink *sink, struct remote_call **out);
+int remote_start_sizes(struct remote *remote, const struct oid *oids, size_t count,
+		       struct remote_sink *sink, struct remote_call **out);
 
-/* Any thread, before done() was called: the caller's own lock must make sure of that. Neither waits, neither calls back at once. */
+/*
+ * Any thread, before done() was called: the caller's own lock must make sure of that. Neither
+ * waits, neither calls back at once.
+ */
 void remote_call_resume(struct remote_call *call); /* after a pause */
-void remote_call_cancel(struct remote_call *call); /* done() follows with REMOTE_CANCELED, unless it was on its way already */
+void remote_call_cancel(
+	struct remote_call
+		*call); /* done() follows with REMOTE_CANCELED, unless it was on its way already */
 
 /* ---- counters ---- */
 
 struct remote_counters {
-	uint64_t requests_caps, requests_refs, requests_fetch, requests_sizes, requests_credential; /* sent, each try counted */
+	uint64_t requests_caps, requests_refs, requests_fetch, requests_sizes,
+		requests_credential;	     /* sent, each try counted */
 	uint64_t bytes_sent, bytes_received; /* bodies as on the wire */
 	uint64_t connections;
 	uint64_t errors; /* calls that ended in anything but OK and CANCELED */

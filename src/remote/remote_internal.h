@@ -1,10 +1,11 @@
 /*
  * remote_internal: what remote.c and the transports share.
  *
- *	remote_start_*: call made, start job posted ---> ops->start ---> call_feed ... ---> call_end / call_fail ---> call_done
- *	                                                     +---> ops->resume, ops->cancel (jobs as well)
+ *	remote_start_*: call made, start job posted ---> ops->start ---> call_feed ...
+ *		[---> ops->resume, ops->cancel, as jobs] ---> call_end or call_fail ---> call_done
  *
- * remote.c knows git's answers and owns the calls; a transport moves bytes and says how the line ended.
+ * remote.c knows git's answers and owns the calls; a transport moves bytes and says how the line
+ * ended.
  *
  * Threads: transports and calls live on the network thread; what is different says so.
  */
@@ -35,10 +36,10 @@ struct remote_call {
 		struct sizes_parser sizes;
 	} parser;
 	struct remote_outcome outcome;
-	bool judged;	    /* outcome holds the verdict */
-	bool paused;	    /* the sink asked for it */
-	uint64_t taken_len; /* bytes of the answer so far */
-	void *line;	    /* the transport's part */
+	bool judged;			/* outcome holds the verdict */
+	bool paused;			/* the sink asked for it */
+	uint64_t taken_len;		/* bytes of the answer so far */
+	void *line;			/* the transport's part */
 	TAILQ_ENTRY(remote_call) queue; /* the transport's */
 	struct net_job start_job, resume_job, cancel_job;
 	/* under the remote's lock */
@@ -51,11 +52,11 @@ struct transport_ops {
 	/* When no call is left: ends connections and children, frees the transport. */
 	void (*close)(struct remote *remote);
 	/*
-	 * Learns what the server can do, and its refs where they come along (v0). Waits; not on the network thread. Writes the outs only on
-	 * success.
+	 * Learns what the server can do, and its refs where they come along (v0). Waits; not on the
+	 * network thread. Writes the outs only on success.
 	 */
-	int (*connect)(struct remote *remote, struct server_caps *out_caps, struct ref_list *out_refs,
-		       struct xcp_error *err);
+	int (*connect)(struct remote *remote, struct server_caps *out_caps,
+		       struct ref_list *out_refs, struct xcp_error *err);
 	/* Begins a call, which ends with call_done(), perhaps within. */
 	void (*start)(struct remote_call *call);
 	/* The sink wants more: goes on when it was paused. */
@@ -81,7 +82,7 @@ struct remote {
 	/* under `lock` */
 	struct lock lock;
 	struct lock_cond calls_changed;
-	LIST_HEAD(, remote_call) calls;
+	LIST_HEAD(remote_call_list, remote_call) calls;
 	bool closing;
 	struct remote_counters counters;
 };
@@ -89,24 +90,36 @@ struct remote {
 /* ---- for transports: feeding a call ---- */
 
 /*
- * Bytes of the answer. Returns 0, 1 when the sink asked for a pause (all the same all of `data` was taken), or a negative errno when
- * the answer is no good: the verdict is set, and no more may be fed. *out_used (may be NULL): behind the end of an answer nothing is taken.
+ * Bytes of the answer. Returns 0, 1 when the sink asked for a pause (all the same all of `data` was
+ * taken), or a negative errno when the answer is no good: the verdict is set, and no more may be
+ * fed. *out_used (may be NULL): behind the end of an answer nothing is taken.
  */
 int call_feed(struct remote_call *call, const uint8_t *data, size_t len, size_t *out_used);
 bool call_finished(const struct remote_call *call); /* the end of the answer has been seen */
-bool call_whole(const struct remote_call *call); /* or it is one that ends with the line (v0 without sideband), and the line has ended */
+/* The same, or it is one that ends with the line (v0 without sideband), and the line has ended. */
+bool call_whole(const struct remote_call *call);
 
-/* The line ended: OK when the answer was whole, otherwise a verdict on what is missing. `how` says how it ended. Keeps an earlier verdict. */
+/*
+ * The line ended: OK when the answer was whole, otherwise a verdict on what is missing. `how` says
+ * how it ended. Keeps an earlier verdict.
+ */
 void call_end(struct remote_call *call, const char *how);
 
 /* Sets the verdict (the first one stands); the message gets what was done, to what, in front. */
-void call_fail(struct remote_call *call, enum remote_verdict verdict, int code, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+void call_fail(struct remote_call *call, enum remote_verdict verdict, int code, const char *fmt,
+	       ...) __attribute__((format(printf, 4, 5)));
 
 /* The last thing: tells the sink and frees the call. */
 void call_done(struct remote_call *call);
 
 /* ---- for transports: the rest ---- */
+
+/* Why it did not go well, before it is known whom that concerns. */
+struct remote_finding {
+	enum remote_verdict verdict;
+	int code;
+	char words[XCP_ERROR_LEN - 128];
+};
 
 /* What a server's own words mean. NULL-terminated text. */
 enum remote_verdict verdict_of_words(const char *words);

@@ -1,8 +1,9 @@
 /*
  * source: from what a person wrote to where a repository is.
  *
- * The text is taken apart once, here; everything behind works with the fields of struct source. A part that could be mistaken for an
- * option by a program it is handed to (a host, user or path that begins with "-") is refused. Apart from asking whether a local path exists, no I/O.
+ * The text is taken apart once, here; everything behind works with the fields of struct source. A
+ * part that could be mistaken for an option by a program it is handed to (a host, user or path that
+ * begins with "-") is refused. Apart from asking whether a local path exists, no I/O.
  */
 #include "remote/source.h"
 
@@ -25,8 +26,8 @@ struct parse {
 	const struct host_table *hosts;
 	struct source *out;
 	struct xcp_error *err;
-	char *ref;   /* owned: "@REF" of the text; NULL */
-	char *named; /* owned: the text for messages and `shown`: no user info */
+	char *ref;	 /* owned: "@REF" of the text; NULL */
+	char *named;	 /* owned: the text for messages and `shown`: no user info */
 	bool named_bare; /* "@REF" is not, or no longer, at the end of `named` */
 };
 
@@ -64,8 +65,8 @@ static size_t strip_slashes(const char *text, size_t len)
 }
 
 /*
- * Where "@REF" begins in the path of a URL: behind ".git", else in the last component, but not at its very start. Returns the
- * place of the "@", NULL when there is none.
+ * Where "@REF" begins in the path of a URL: behind ".git", else in the last component, but not at
+ * its very start. Returns the place of the "@", NULL when there is none.
  */
 static const char *find_ref(const char *path)
 {
@@ -101,7 +102,10 @@ static bool ref_valid(const char *ref)
 	return !strpbrk(ref, " ~^:?*[\\");
 }
 
-/* Percent-decodes; NULL for a broken escape or a decoded control character (*out_bad), or out of memory. */
+/*
+ * Percent-decodes; NULL for a broken escape or a decoded control character (*out_bad), or out of
+ * memory.
+ */
 static char *decode(const char *text, bool *out_bad)
 {
 	char *out = malloc(strlen(text) + 1), *w = out;
@@ -178,7 +182,10 @@ static const char *default_port(const char *scheme)
 	return "22";
 }
 
-/* The host of the table that serves this URL in the way its kind does, NULL when that cannot be said. */
+/*
+ * The host of the table that serves this URL in the way its kind does, NULL when that cannot be
+ * said.
+ */
 static const struct host *forge_of(const struct parse *parse, const struct uri *uri)
 {
 	const struct host *host = parse->hosts ? host_table_find(parse->hosts, uri->host) : NULL;
@@ -219,8 +226,8 @@ static char *forge_identity(const struct host *host, const char *path)
 }
 
 /*
- * On hosts that we know, r, r.git and git@...:r are one repository; elsewhere only what must be the same is made the same: the case
- * of the host, the port that the scheme implies, trailing slashes.
+ * On hosts that we know, r, r.git and git@...:r are one repository; elsewhere only what must be the
+ * same is made the same: the case of the host, the port that the scheme implies, trailing slashes.
  */
 static char *url_identity(const struct parse *parse, const struct uri *uri)
 {
@@ -387,7 +394,9 @@ static int parse_scp(struct parse *parse, char *text, char *colon)
 	}
 	if (rc == 0)
 		rc = buf_addf(&url, strchr(host, ':') ? "[%s]%s" : "%s%s", host,
-			      *path == '/' ? "" : *path == '~' ? "/" : "/~/");
+			      *path == '/' ? "" :
+			      *path == '~' ? "/" :
+					     "/~/");
 	rc = rc ? rc : uri_escape(&url, path, "/~");
 	if (rc || !buf_str(&url))
 		rc = no_memory(parse->err);
@@ -411,7 +420,10 @@ static char *local_find(const char *path)
 	return found;
 }
 
-/* The longest existing path in front of an "@" (or the whole); cuts the ref off. Owned; NULL when nothing exists. */
+/*
+ * The longest existing path in front of an "@" (or the whole); cuts the ref off. Owned; NULL when
+ * nothing exists.
+ */
 static char *local_split(char *text, const char **out_ref)
 {
 	char *found = local_find(text);
@@ -547,9 +559,11 @@ static int parse_named(struct parse *parse, const struct host *host, char *text)
 	last = strrchr(text, '/');
 	if (!last)
 		return refuse(parse, "write owner/repo, a URL, or a path that begins with / or .");
-	if (last != slash && (strcmp(host->kind, "github") == 0 || strcmp(host->kind, "gitea") == 0))
-		return refuse(parse, "it has too many components for owner/repo; a path on this machine "
-				     "begins with / or .");
+	if (last != slash &&
+	    (strcmp(host->kind, "github") == 0 || strcmp(host->kind, "gitea") == 0))
+		return refuse(parse,
+			      "it has too many components for owner/repo; a path on this machine "
+			      "begins with / or .");
 	if (strlen(last) > 5 && strcmp(last + strlen(last) - 4, ".git") == 0)
 		last[strlen(last) - 4] = '\0';
 	for (const char *p = text; p; p = strchr(p, '/')) {
@@ -661,9 +675,10 @@ static int finish(struct parse *parse, const char *ref)
 	if (ref && !out->ref)
 		return no_memory(parse->err);
 	if (out->ref && !ref_valid(out->ref))
-		return refuse(parse, *out->ref ? "its ref is not the name of a branch or tag, nor a full "
-						 "commit id" :
-						 "the ref behind \"@\" is empty");
+		return refuse(parse,
+			      *out->ref ? "its ref is not the name of a branch or tag, nor a full "
+					  "commit id" :
+					  "the ref behind \"@\" is empty");
 	len = strlen(parse->named);
 	if (out->ref && !ref && !parse->named_bare && len > strlen(out->ref))
 		len -= strlen(out->ref) + 1;
@@ -674,8 +689,8 @@ static int finish(struct parse *parse, const char *ref)
 	return out->shown ? 0 : no_memory(parse->err);
 }
 
-int source_parse(const char *text, const char *ref, const struct host_table *hosts, struct source *out,
-		 struct xcp_error *err)
+int source_parse(const char *text, const char *ref, const struct host_table *hosts,
+		 struct source *out, struct xcp_error *err)
 {
 	struct source source = { 0 };
 	struct parse parse = { .hosts = hosts, .out = &source, .err = err };

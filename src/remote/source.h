@@ -8,9 +8,10 @@
  *	[user@]host:path		likewise
  *	file:///path, /path, ./path, ../path	a repository on this machine, bare or not
  *
- * "@REF" may follow: only behind the repository's path (behind ".git", or behind the second component of owner/repo, or in the
- * last component of a URL's path); for local paths an existing path wins over a ref. --ref always works, and both at once is an error.
- * Refused: control characters, a host or path beginning with "-", unknown schemes, an empty repository or ref.
+ * "@REF" may follow: only behind the repository's path (behind ".git", or behind the second
+ * component of owner/repo, or in the last component of a URL's path); for local paths an existing
+ * path wins over a ref. --ref always works, and both at once is an error. Refused: control
+ * characters, a host or path beginning with "-", unknown schemes, an empty repository or ref.
  *
  * Threads: a struct belongs to its caller; read by any once parsed.
  */
@@ -24,19 +25,28 @@ enum source_kind { SOURCE_HTTP, SOURCE_SSH, SOURCE_LOCAL };
 
 struct source { /* all strings owned */
 	enum source_kind kind;
-	char *shown;	/* for people, the mount table and logs: as written, no user info, with "@REF" where one was given */
-	char *url;	/* HTTP, SSH: without user info, without a trailing "/"; LOCAL: the absolute path */
-	char *identity; /* what the repository's facts are kept under: the same for every spelling of the same remote; no secrets */
-	char *user, *password; /* from the URL; NULL; wiped by source_release() */
-	char *host, *port;     /* HTTP, SSH */
-	char *path;	       /* SSH, LOCAL: what upload-pack is given */
-	char *ref;	       /* NULL: the remote's HEAD */
+	/*
+	 * For people, the mount table and logs: as written, no user info, with "@REF" where there
+	 * is one.
+	 */
+	char *shown;
+	/* HTTP, SSH: without user info, without a trailing "/". LOCAL: the absolute path. */
+	char *url;
+	/* What facts are kept under: the same for every spelling of the same remote; no secrets. */
+	char *identity;
+	char *user, *password;		/* from the URL; NULL; wiped by source_release() */
+	char *host, *port;		/* HTTP, SSH */
+	char *path;			/* SSH, LOCAL: what upload-pack is given */
+	char *ref;			/* NULL: the remote's HEAD */
 	char *host_name, *owner, *repo; /* when a host of the table was used */
 };
 
-/* `ref` (--ref) may be NULL. Relative local paths are made absolute. Wiping `text` in argv is the caller's task. */
-int source_parse(const char *text, const char *ref, const struct host_table *hosts, struct source *out,
-		 struct xcp_error *err);
+/*
+ * `ref` (--ref) may be NULL. Relative local paths are made absolute. Wiping `text` in argv is the
+ * caller's task.
+ */
+int source_parse(const char *text, const char *ref, const struct host_table *hosts,
+		 struct source *out, struct xcp_error *err);
 void source_release(struct source *source);
 
 #endif

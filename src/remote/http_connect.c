@@ -1,0 +1,360 @@
+/*
+ * http_connect: the first request (info/refs), made while somebody waits.
+ *
+ * It alone follows redirects and asks for credentials; what it finds out (the base URL, user and
+ * password) serves all later ones. Credentials belong to an origin (scheme, host and port): a
+ * redirect elsewhere leaves them behind.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/uri.h"
+#include "remote/credential.h"
+#include "remote/http_internal.h"
+
+#define INFO_REFS "/info/refs?service=git-upload-pack"
+#define TYPE_ADVERT "application/x-git-upload-pack-advertisement"
+#define REDIRECTS_MAX 5
+
+/* ---- the first request ---- */
+
+/* One GET of info/refs, waited for. */
+struct probe {
+	struct exchange exchange;
+	/*
+	 * owned by the waiting thread before the job is posted and after `done`, by the network
+	 * thread in between
+	 */
+	struct advert_parser advert;
+	bool bad; /* advert does not go on: err says why */
+	struct xcp_error err;
+	struct net_job job;
+	/* under `lock` */
+	struct lock lock;
+	struct lock_cond changed;
+	bool done;
+};
+
+static int probe_take(struct exchange *exchange, const uint8_t *data, size_t len)
+{
+	struct probe *probe = (struct probe *)exchange;
+	int rc;
+
+	if (!http_type_is(exchange, TYPE_ADVERT))
+		return -EPROTO; /* said at the end */
+	if (probe->advert.finished)
+		return 0;
+	rc = advert_parser_feed(&probe->advert, data, len, NULL, &probe->err);
+	probe->bad = rc < 0;
+	return rc;
+}
+
+static void probe_ended(struct exchange *exchange)
+{
+	struct probe *probe = (struct probe *)exchange;
+
+	lock_take(&probe->lock);
+	probe->done = true;
+	lock_cond_signal(&probe->changed);
+	lock_give(&probe->lock);
+}
+
+static void probe_start(struct net_job *job)
+{
+	struct probe *probe = (struct probe *)((char *)job - offsetof(struct probe, job));
+
+	if (exchange_start(&probe->exchange)) {
+		probe->exchange.code = CURLE_OUT_OF_MEMORY;
+		probe_ended(&probe->exchange);
+	}
+}
+
+static int probe_run(struct remote *remote, struct probe *probe, const struct place *place)
+{
+	struct remote_counters more = { .requests_caps = 1 };
+	char *url = place_url(place, INFO_REFS);
+
+	memset(probe, 0, sizeof(*probe));
+	advert_parser_init(&probe->advert);
+	if (!url)
+		return -ENOMEM;
+	lock_init(&probe->lock);
+	lock_cond_init(&probe->changed);
+	place_fill(place, &probe->exchange);
+	probe->exchange.net = remote->net;
+	probe->exchange.url = url;
+	probe->exchange.ask_v2 = true;
+	probe->exchange.take_gzip = true;
+	probe->exchange.accept = "*/*";
+	probe->exchange.take = probe_take;
+	probe->exchange.ended = probe_ended;
+	probe->job.run = probe_start;
+	net_post(remote->net, &probe->job);
+	lock_take(&probe->lock);
+	while (!probe->done)
+		lock_cond_wait(&probe->changed, &probe->lock);
+	lock_give(&probe->lock);
+	lock_cond_release(&probe->changed);
+	lock_release(&probe->lock);
+	http_count(remote, &probe->exchange, &more);
+	http_wipe(&url);
+	return 0;
+}
+
+static void probe_release(struct probe *probe)
+{
+	advert_parser_release(&probe->advert);
+	exchange_release(&probe->exchange);
+}
+
+/* ---- connecting: redirects and credentials ---- */
+
+static const char *uri_port_of(const struct uri *uri)
+{
+	return uri->port ? uri->port : strcmp(uri->scheme, "https") == 0 ? "443" : "80";
+}
+
+static bool same_origin(const struct uri *a, const struct uri *b)
+{
+	return strcmp(a->scheme, b->scheme) == 0 && strcmp(a->host, b->host) == 0 &&
+	       strcmp(uri_port_of(a), uri_port_of(b)) == 0;
+}
+
+struct connecting {
+	struct remote *remote;
+	struct place place;
+	unsigned redirects;
+	bool from_url; /* user and password are those of the URL */
+	bool asked; /* credential holds what the helpers said for this origin, and place the same */
+	struct credential credential;
+	struct xcp_error *err;
+};
+
+static int connect_fail(struct connecting *connecting, int code, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+static int connect_fail(struct connecting *connecting, int code, const char *fmt, ...)
+{
+	char words[XCP_ERROR_LEN];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(words, sizeof(words), fmt, args);
+	va_end(args);
+	return xcp_error_set(connecting->err, code, "cannot connect to %s: %s",
+			     connecting->place.base, words);
+}
+
+/* Checks where a redirect leads; the new base, or NULL with the reason said. */
+static char *redirect_base(struct connecting *connecting, const struct uri *from,
+			   const struct uri *to)
+{
+	struct buf text = BUF_INIT;
+	size_t len, suffix_len = strlen(INFO_REFS);
+
+	if (strcmp(to->scheme, "https") != 0 && strcmp(to->scheme, "http") != 0) {
+		connect_fail(connecting, -EPROTO, "it redirects to a %.20s URL", to->scheme);
+		return NULL;
+	}
+	if (strcmp(from->scheme, "https") == 0 && strcmp(to->scheme, "http") == 0) {
+		connect_fail(connecting, -EPROTO,
+			     "it redirects from https to http, at %.200s, which is refused",
+			     to->host);
+		return NULL;
+	}
+	if (uri_format(to, &text) || !buf_str(&text)) {
+		buf_release(&text);
+		connect_fail(connecting, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	len = text.len;
+	if (len <= suffix_len || memcmp(text.data + len - suffix_len, INFO_REFS, suffix_len) != 0) {
+		connect_fail(connecting, -EPROTO,
+			     "it redirects to a page at %.200s that is no git repository; is a "
+			     "login needed, or "
+			     "is the URL wrong?",
+			     to->host);
+		buf_release(&text);
+		return NULL;
+	}
+	text.data[len - suffix_len] = '\0';
+	return (char *)buf_detach(&text, NULL);
+}
+
+static int follow(struct connecting *connecting, const struct exchange *exchange)
+{
+	struct place *place = &connecting->place;
+	struct uri from, to;
+	char *base;
+
+	if (++connecting->redirects > REDIRECTS_MAX)
+		return connect_fail(connecting, -EPROTO, "more than %d redirects", REDIRECTS_MAX);
+	if (!exchange->redirect || uri_parse(exchange->redirect, &to))
+		return connect_fail(connecting, -EPROTO, "it redirects to nowhere");
+	if (uri_parse(place->base, &from)) {
+		uri_release(&to);
+		return connect_fail(connecting, -ENOMEM, "out of memory");
+	}
+	base = redirect_base(connecting, &from, &to);
+	if (base) {
+		if (!same_origin(&from, &to)) {
+			place_forget(place);
+			credential_forget(&connecting->credential);
+			connecting->asked = connecting->from_url = false;
+		}
+		free(place->base);
+		place->base = base;
+	}
+	uri_release(&from);
+	uri_release(&to);
+	return base ? 0 : -EPROTO;
+}
+
+static int ask_helpers(struct connecting *connecting)
+{
+	struct remote *remote = connecting->remote;
+	struct credential *credential = &connecting->credential;
+	struct place *place = &connecting->place;
+	struct xcp_error why = { 0 };
+	int rc = credential_describe(credential, place->base);
+
+	if (rc)
+		return connect_fail(connecting, rc, "out of memory");
+	credential_forget(credential);
+	credential->user = place->user ? strdup(place->user) : NULL;
+	remote_count(remote, &(struct remote_counters){ .requests_credential = 1 });
+	rc = credential_fill(remote->broker, credential, &why);
+	if (rc)
+		return connect_fail(
+			connecting, rc == -EINVAL || rc == -ENOMEM ? rc : -EACCES,
+			"the server asks for a password (private, or missing), and %s; set a "
+			"credential helper, or write it to ~/.netrc",
+			why.message);
+	place_forget(place);
+	place->user = strdup(credential->user);
+	place->password = strdup(credential->password);
+	connecting->asked = true;
+	return place->user && place->password ? 0 :
+						connect_fail(connecting, -ENOMEM, "out of memory");
+}
+
+/* Status 401. */
+static int authenticate(struct connecting *connecting)
+{
+	struct remote *remote = connecting->remote;
+
+	if (connecting->asked) {
+		remote_count(remote, &(struct remote_counters){ .requests_credential = 1 });
+		credential_reject(remote->broker, &connecting->credential);
+		connecting->asked = false;
+		return connect_fail(connecting, -EACCES,
+				    "the server refused the password that git credential gave");
+	}
+	if (connecting->from_url)
+		return connect_fail(connecting, -EACCES,
+				    "the server refused the user and password of the URL");
+	if (!remote->broker || remote->no_helpers)
+		return connect_fail(
+			connecting, -EACCES,
+			"the server asks for a password (private, or missing); write user and "
+			"password to ~/.netrc");
+	return ask_helpers(connecting);
+}
+
+static int judge_advert(struct connecting *connecting, struct probe *probe)
+{
+	const struct exchange *exchange = &probe->exchange;
+
+	if (!http_type_is(exchange, TYPE_ADVERT)) {
+		if (strncasecmp(exchange->answer_type, "text/plain", 10) == 0)
+			return connect_fail(
+				connecting, -EPROTO,
+				"this is a plain web server (git's \"dumb\" HTTP), which xcpfs "
+				"cannot use; it needs git's smart HTTP");
+		return connect_fail(
+			connecting, -EPROTO,
+			"the server answered with \"%s\", so this is not a git repository; is "
+			"the URL right?",
+			exchange->answer_type[0] ? exchange->answer_type : "no content type");
+	}
+	if (probe->bad)
+		return connect_fail(connecting,
+				    probe->err.code == -EREMOTEIO ?
+					    verdict_code(verdict_of_words(probe->err.message)) :
+					    probe->err.code,
+				    "%s", probe->err.message);
+	if (!probe->advert.finished)
+		return connect_fail(connecting, -EAGAIN, "the answer broke off");
+	return 0;
+}
+
+/* Returns 0 when connected, 1 to ask again, or a negative errno. */
+static int judge_probe(struct connecting *connecting, struct probe *probe)
+{
+	const struct exchange *exchange = &probe->exchange;
+	struct remote_finding finding;
+	int rc;
+
+	if (exchange->status == 200)
+		return judge_advert(connecting, probe);
+	if (exchange->status == 401) {
+		rc = authenticate(connecting);
+		return rc ? rc : 1;
+	}
+	if (exchange->status > 300 && exchange->status < 400 && exchange->status != 304) {
+		rc = follow(connecting, exchange);
+		return rc ? rc : 1;
+	}
+	http_explain(exchange, &finding);
+	return connect_fail(connecting, finding.code, "%s", finding.words);
+}
+
+/* Where it was found and with whose password is where and how it will be asked from now on. */
+static void adopt(struct connecting *connecting)
+{
+	struct remote *remote = connecting->remote;
+	struct http *http = remote->transport;
+	struct place old;
+
+	if (connecting->asked) {
+		remote_count(remote, &(struct remote_counters){ .requests_credential = 1 });
+		credential_approve(remote->broker, &connecting->credential);
+	}
+	lock_take(&http->lock);
+	old = http->place;
+	http->place = connecting->place;
+	lock_give(&http->lock);
+	connecting->place = old;
+}
+
+int http_connect(struct remote *remote, struct server_caps *out_caps, struct ref_list *out_refs,
+		 struct xcp_error *err)
+{
+	const struct source *source = remote->source;
+	const struct place start = { source->url, source->user, source->password };
+	struct connecting connecting = { .remote = remote,
+					 .err = err,
+					 .from_url = source->password };
+	int rc = place_copy(&connecting.place, &start);
+
+	if (rc)
+		return xcp_error_set(err, rc, "cannot connect to %s: out of memory", source->url);
+	do {
+		struct probe probe;
+
+		rc = probe_run(remote, &probe, &connecting.place);
+		rc = rc ? connect_fail(&connecting, rc, "out of memory") :
+			  judge_probe(&connecting, &probe);
+		if (rc == 0) {
+			*out_caps = probe.advert.caps;
+			*out_refs = probe.advert.refs;
+			probe.advert.refs = (struct ref_list){ 0 };
+			adopt(&connecting);
+		}
+		probe_release(&probe);
+	} while (rc > 0);
+	credential_release(&connecting.credential);
+	place_release(&connecting.place);
+	return rc;
+}
