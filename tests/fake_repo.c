@@ -1,7 +1,8 @@
 /*
- * The least that a session needs of a repository. Waiting is done with the fields that the real one uses, and with its rules: done() comes from
- * another thread than the one that parked and with no lock held; cancelling says true exactly when nobody will be woken any more, and before a registration it
- * makes that fail.
+ * The least that a session needs of a repository. Waiting is done with the fields that the real one
+ * uses, and with its rules: done() comes from another thread than the one that parked and with no
+ * lock held; cancelling says true exactly when nobody will be woken any more, and before a
+ * registration it makes that fail.
  */
 #include "tests/fake_repo.h"
 
@@ -26,7 +27,8 @@ static struct repo_wait *wait_of(struct fetch_waiter *waiter)
 	return (struct repo_wait *)((char *)waiter - offsetof(struct repo_wait, waiter));
 }
 
-void repo_wait_init(struct repo_wait *wait, struct repo *repo, void (*wake)(struct repo_wait *, int))
+void repo_wait_init(struct repo_wait *wait, struct repo *repo,
+		    void (*wake)(struct repo_wait *, int))
 {
 	(void)repo;
 	memset(wait, 0, sizeof(*wait));
@@ -194,10 +196,17 @@ void fake_free(struct fake *fake)
 	free(fake);
 }
 
-struct repo *fake_repo(struct fake *fake) { return &fake->repo; }
-struct node *fake_root(struct fake *fake) { return fake->root; }
+struct repo *fake_repo(struct fake *fake)
+{
+	return &fake->repo;
+}
+struct node *fake_root(struct fake *fake)
+{
+	return fake->root;
+}
 
-struct node *fake_add(struct fake *fake, struct node *dir, const char *name, uint32_t mode, uint64_t size)
+struct node *fake_add(struct fake *fake, struct node *dir, const char *name, uint32_t mode,
+		      uint64_t size)
 {
 	struct node *node = node_new(fake, dir, name, mode, size), **end = &dir->children;
 
@@ -213,11 +222,23 @@ void fake_set_content(struct node *node, const void *data, size_t len)
 	node->size = len;
 }
 
-uint8_t fake_byte(uint64_t off) { return (uint8_t)(off * 7 + (off >> 12) * 13); }
-uint64_t fake_ino(const struct node *node) { return node->ino; }
-unsigned fake_lookups(const struct node *node) { return node->lookups; }
+uint8_t fake_byte(uint64_t off)
+{
+	return (uint8_t)(off * 7 + (off >> 12) * 13);
+}
+uint64_t fake_ino(const struct node *node)
+{
+	return node->ino;
+}
+unsigned fake_lookups(const struct node *node)
+{
+	return node->lookups;
+}
 
-void fake_close_gate(struct node *node, enum fake_gate gate) { node->closed[gate] = true; }
+void fake_close_gate(struct node *node, enum fake_gate gate)
+{
+	node->closed[gate] = true;
+}
 
 void fake_open_falsely(struct node *node, enum fake_gate gate, unsigned count)
 {
@@ -233,7 +254,10 @@ void fake_open_gate(struct node *node, enum fake_gate gate, int status)
 	} while (node->falsely[gate] != 0 && node->falsely[gate]--);
 }
 
-/* Under the wait's own lock a gate cannot open between the look and the registration, as with a real flight. */
+/*
+ * Under the wait's own lock a gate cannot open between the look and the registration, as with a
+ * real flight.
+ */
 static int pass(struct node *node, enum fake_gate gate, struct repo_wait *wait)
 {
 	if (!node->closed[gate])
@@ -247,7 +271,10 @@ static int pass(struct node *node, enum fake_gate gate, struct repo_wait *wait)
 
 /* ---- node.h ---- */
 
-void node_table_set_root(struct node_table *table, struct node *root) { table->root = root; }
+void node_table_set_root(struct node_table *table, struct node *root)
+{
+	table->root = root;
+}
 
 struct node *node_from_id(struct node_table *table, uint64_t nodeid)
 {
@@ -259,7 +286,10 @@ uint64_t node_id(const struct node_table *table, const struct node *node)
 	return node == table->root ? 1 : (uint64_t)(uintptr_t)node;
 }
 
-struct repo *node_repo(const struct node *node) { return node ? &node->fake->repo : NULL; }
+struct repo *node_repo(const struct node *node)
+{
+	return node ? &node->fake->repo : NULL;
+}
 
 void node_forget(struct node_table *table, struct node *node, uint64_t count)
 {
@@ -277,7 +307,10 @@ uint64_t node_count(struct node_table *table)
 
 /* ---- repo.h ---- */
 
-const struct repo_identity *repo_identity(const struct repo *repo) { return &repo->identity; }
+const struct repo_identity *repo_identity(const struct repo *repo)
+{
+	return &repo->identity;
+}
 
 struct node *repo_parent(struct repo *repo, struct node *node)
 {
@@ -297,7 +330,8 @@ void repo_attr_now(struct repo *repo, struct node *node, struct repo_attr *out)
 				   .mtime_s = 1000000000 };
 }
 
-int repo_getattr(struct repo *repo, struct node *node, struct repo_wait *wait, struct repo_attr *out)
+int repo_getattr(struct repo *repo, struct node *node, struct repo_wait *wait,
+		 struct repo_attr *out)
 {
 	int rc = pass(node, FAKE_SIZE, wait);
 
@@ -377,8 +411,8 @@ static struct block *content(struct node *node, uint64_t off, size_t len)
 }
 
 /* In pieces, so that replies are gathered from several blocks. */
-int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len, struct repo_wait *wait,
-	      struct spans *out)
+int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len,
+	      struct repo_wait *wait, struct spans *out)
 {
 	int rc = pass(node, FAKE_CONTENT, wait);
 

@@ -1,7 +1,9 @@
 /*
- * fake_repo: repo.h and node.h played by an in-memory tree whose parts arrive when the test says so. Linked instead of librepo.
+ * fake_repo: repo.h and node.h played by an in-memory tree whose parts arrive when the test says
+ * so. Linked instead of librepo.
  *
- *	fake_add ... ---> fake_close_gate(node, what) ---> operations on it park ---> fake_open_gate: they are woken
+ *	fake_add ... ---> fake_close_gate(node, what) ---> operations on it park
+ *	          ---> fake_open_gate: they are woken
  *
  * Threads: build the tree and set contents before the session runs; gates from any thread.
  */
@@ -31,13 +33,17 @@ struct repo *fake_repo(struct fake *fake);
 struct node *fake_root(struct fake *fake);
 
 /* mode with type bits. A file's bytes are fake_byte(), unless set. */
-struct node *fake_add(struct fake *fake, struct node *dir, const char *name, uint32_t mode, uint64_t size);
+struct node *fake_add(struct fake *fake, struct node *dir, const char *name, uint32_t mode,
+		      uint64_t size);
 void fake_set_content(struct node *node, const void *data, size_t len); /* borrowed */
 uint8_t fake_byte(uint64_t off);
 uint64_t fake_ino(const struct node *node);
 
 void fake_close_gate(struct node *node, enum fake_gate gate);
-/* Opens it and wakes who waits, with status (0, or an error; then the gate stays closed), from the calling thread. */
+/*
+ * Opens it and wakes who waits, with status (0, or an error; then the gate stays closed), from the
+ * calling thread.
+ */
 void fake_open_gate(struct node *node, enum fake_gate gate, int status);
 /* The next `count` wakes of this node come although nothing has: they will park again. */
 void fake_open_falsely(struct node *node, enum fake_gate gate, unsigned count);

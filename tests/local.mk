@@ -16,10 +16,12 @@ UNIT_TESTS += %D%/test_block
 UNIT_TESTS += %D%/test_broker
 UNIT_TESTS += %D%/test_buf
 UNIT_TESTS += %D%/test_cache
+UNIT_TESTS += %D%/test_cli
 UNIT_TESTS += %D%/test_content
 UNIT_TESTS += %D%/test_control
 UNIT_TESTS += %D%/test_delta
 UNIT_TESTS += %D%/test_dir
+UNIT_TESTS += %D%/test_dirops
 UNIT_TESTS += %D%/test_error
 UNIT_TESTS += %D%/test_hash
 UNIT_TESTS += %D%/test_hosts
@@ -28,6 +30,7 @@ UNIT_TESTS += %D%/test_inode
 UNIT_TESTS += %D%/test_latency
 UNIT_TESTS += %D%/test_lock
 UNIT_TESTS += %D%/test_log
+UNIT_TESTS += %D%/test_mountopt
 UNIT_TESTS += %D%/test_node
 UNIT_TESTS += %D%/test_object
 UNIT_TESTS += %D%/test_oid
@@ -36,12 +39,14 @@ UNIT_TESTS += %D%/test_parked
 UNIT_TESTS += %D%/test_pipe
 UNIT_TESTS += %D%/test_pktline
 UNIT_TESTS += %D%/test_protocol
+UNIT_TESTS += %D%/test_reply
 UNIT_TESTS += %D%/test_repo
 UNIT_TESTS += %D%/test_resolve
 UNIT_TESTS += %D%/test_segment
 UNIT_TESTS += %D%/test_session
 UNIT_TESTS += %D%/test_source
 UNIT_TESTS += %D%/test_tap
+UNIT_TESTS += %D%/test_tuning
 UNIT_TESTS += %D%/test_uri
 UNIT_TESTS += %D%/test_walk
 
@@ -112,6 +117,7 @@ dist_noinst_DATA += %D%/e2e/wire.py
 
 # Linked before the libraries, the fake takes librepo's place.
 %C%_test_parked_SOURCES = %D%/test_parked.c %D%/fake_repo.c
+%C%_test_reply_SOURCES = %D%/test_reply.c %D%/fake_repo.c
 %C%_test_session_SOURCES = %D%/test_session.c %D%/fake_repo.c
 
 # Tests of the repo link a fetch and a remote that do what they say.

@@ -32,7 +32,10 @@ static bool within_ten_percent(uint64_t got, uint64_t want)
 
 static void test_one_value_is_every_percentile(void)
 {
-	static const uint64_t values_ns[] = { 1, 7, 8, 9, 999, 1000, 1001, 15000, 25000, 1000000, 999999999, 3600000000000, UINT64_MAX / 2 };
+	static const uint64_t values_ns[] = {
+		1,     7,     8,       9,	  999,		 1000,		1001,
+		15000, 25000, 1000000, 999999999, 3600000000000, UINT64_MAX / 2
+	};
 
 	for (size_t i = 0; i < sizeof(values_ns) / sizeof(values_ns[0]); i++) {
 		struct latency *latency = calloc(1, sizeof(*latency));
@@ -44,7 +47,8 @@ static void test_one_value_is_every_percentile(void)
 		free(latency);
 		CHECK_UINT(out.count, 1);
 		CHECK_UINT(out.max_us, want_us);
-		CHECK_MSG(within_ten_percent(out.p50_us, want_us), "%" PRIu64 " ns: p50 %" PRIu64, values_ns[i], out.p50_us);
+		CHECK_MSG(within_ten_percent(out.p50_us, want_us), "%" PRIu64 " ns: p50 %" PRIu64,
+			  values_ns[i], out.p50_us);
 		CHECK_UINT(out.p99_us, out.p50_us);
 	}
 }

@@ -1,7 +1,8 @@
 /*
- * Tests of mount/parked.c, with libfuse's half of an interrupt played here by its own rules: the function is called with the request's lock held, at
- * once when the interrupt was there before, and taking it out waits for one that is running. Every request must be answered exactly once, and
- * the sanitizers say whether anything was used after its end.
+ * Tests of mount/parked.c, with libfuse's half of an interrupt played here by its own rules: the
+ * function is called with the request's lock held, at once when the interrupt was there before, and
+ * taking it out waits for one that is running. Every request must be answered exactly once, and the
+ * sanitizers say whether anything was used after its end.
  */
 #include "mount/parked.h"
 
@@ -10,8 +11,8 @@
 #include <semaphore.h>
 
 #include "base/clock.h"
-#include "tests/fake_repo.h"
 #include "mount/session_internal.h"
+#include "tests/fake_repo.h"
 #include "tests/tap.h"
 
 /* ---- libfuse, and op_finish() ---- */
@@ -61,8 +62,9 @@ void op_finish(struct op *op, int status, bool parked)
 	(void)parked;
 	op->req->status = status;
 	op->req->func_was_set = op->req->func != NULL;
+	/* As freeing the request does; only an interrupt, which holds the lock, may come so. */
 	if (op->req->func)
-		op->req->func = NULL; /* as freeing the request does; only an interrupt itself, which holds the lock, may come here so */
+		op->req->func = NULL;
 	op->req->answers++;
 }
 
@@ -336,7 +338,10 @@ static void test_counts_now_and_most(void)
 	CHECK_UINT(max, 5);
 }
 
-/* ---- storms: every request is started, woken and interrupted by different threads at the same time ---- */
+/*
+ * ---- storms: every request is started, woken and interrupted by different threads at the same
+ * time ----
+ */
 
 #define STORM_COUNT 20000
 #define STORM_KEYS 16

@@ -1,7 +1,8 @@
 /*
- * Tests of a whole session (session.c, ops.c, reply.c, dirops.c, parked.c) on a real /dev/fuse, with an in-memory tree behind it. The program
- * lives in a mount namespace of its own, so that nothing of it is left whatever happens. What may hang is done by child processes, which
- * make plain system calls only.
+ * Tests of a whole session (session.c, ops.c, reply.c, dirops.c, parked.c) on a real /dev/fuse,
+ * with an in-memory tree behind it. The program lives in a mount namespace of its own, so that
+ * nothing of it is left whatever happens. What may hang is done by child processes, which make
+ * plain system calls only.
  */
 #include "mount/session.h"
 
@@ -20,6 +21,7 @@
 #include <sys/xattr.h>
 
 #include "base/clock.h"
+#include "mount/session_internal.h"
 #include "tests/fake_repo.h"
 #include "tests/tap.h"
 
@@ -170,13 +172,18 @@ static pid_t child_start(int (*what)(const char *), const char *path)
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		close_range(3, ~0U, 0); /* above all the device: a connection lives as long as anybody has it open */
+		close_range(
+			3, ~0U,
+			0); /* above all the device: a connection lives as long as anybody has it open */
 		_exit(what(path));
 	}
 	return pid;
 }
 
-/* The errno it ended with, 1000 + the signal that ended it, or -1 when it hangs (it is killed then). */
+/*
+ * The errno it ended with, 1000 + the signal that ended it, or -1 when it hangs (it is killed
+ * then).
+ */
 static int child_end(pid_t pid, unsigned timeout_ms)
 {
 	int status;
@@ -294,7 +301,8 @@ static void test_listings_name_everything_once_with_its_inode(void)
 
 	for (int i = 0; i < 3000; i++) {
 		snprintf(name, sizeof(name), "entry-%04d", i);
-		struct node *node = fake_add(stage.fake, dir, name, i % 3 ? FILE_MODE : DIR_MODE, 10);
+		struct node *node =
+			fake_add(stage.fake, dir, name, i % 3 ? FILE_MODE : DIR_MODE, 10);
 
 		if (i % 7 == 0)
 			fake_close_gate(node, FAKE_SIZE);
@@ -317,7 +325,8 @@ static void test_listings_name_everything_once_with_its_inode(void)
 			seen++;
 			if (seen % 7 == 1)
 				continue; /* of unknown size */
-			CHECK_INT(fstatat(dirfd(stream), entry->d_name, &st, AT_SYMLINK_NOFOLLOW), 0);
+			CHECK_INT(fstatat(dirfd(stream), entry->d_name, &st, AT_SYMLINK_NOFOLLOW),
+				  0);
 			CHECK_UINT(st.st_ino, entry->d_ino);
 			CHECK_UINT(st.st_size, 10);
 		}
@@ -393,7 +402,8 @@ static void test_programs_can_be_executed(void)
 
 	close(fd);
 	stage_init(&stage);
-	fake_set_content(fake_add(stage.fake, stage.root, "program", EXEC_MODE, 0), program, (size_t)st.st_size);
+	fake_set_content(fake_add(stage.fake, stage.root, "program", EXEC_MODE, 0), program,
+			 (size_t)st.st_size);
 	STAGE_MOUNT(&stage, NULL);
 	const char *path = path_of("program");
 	pid_t pid = fork();
@@ -454,7 +464,8 @@ static void test_the_file_system_has_sensible_totals(void)
 	CHECK_UINT(st.f_blocks * st.f_frsize, 45056);
 	CHECK_UINT(st.f_bavail, 0);
 	CHECK_UINT(st.f_namemax, 255);
-	CHECK_UINT(st.f_flag & (ST_RDONLY | ST_NOSUID | ST_NODEV), ST_RDONLY | ST_NOSUID | ST_NODEV);
+	CHECK_UINT(st.f_flag & (ST_RDONLY | ST_NOSUID | ST_NODEV),
+		   ST_RDONLY | ST_NOSUID | ST_NODEV);
 	stage_end(&stage);
 }
 
@@ -490,7 +501,8 @@ static void test_the_mount_table_shows_the_source(void)
 
 static void test_unknown_and_impossible_options_are_refused_by_name(void)
 {
-	static const char *const refused[] = { "nonsense", "xattr,nonsense", "rw", "suid", "dev", "fsname=x", "xattr=1" };
+	static const char *const refused[] = { "nonsense", "xattr,nonsense", "rw",     "suid",
+					       "dev",	   "fsname=x",	     "xattr=1" };
 	struct stage stage;
 
 	stage_init(&stage);
@@ -543,7 +555,8 @@ static void test_xattrs_are_answered_by_name_and_never_listed(void)
 	TAP_STOP();
 	check_xattr("user.xcpfs.cached", "yes");
 	TAP_STOP();
-	check_xattr("user.xcpfs.origin", "a,b\\c/some repo@main@abababababababababababababababababababab:dir/file");
+	check_xattr("user.xcpfs.origin",
+		    "a,b\\c/some repo@main@abababababababababababababababababababab:dir/file");
 	TAP_STOP();
 	CHECK_INT(getxattr(path_of("dir/file"), "user.xcpfs.oid", value, sizeof(value)), -1);
 	CHECK_INT(errno, ERANGE);
@@ -744,6 +757,35 @@ static void test_a_wait_that_ends_with_nothing_goes_on(void)
 	stage_end(&stage);
 }
 
+/* As where fs.fuse.max_request_timeout is set: the kernel would abort the whole connection. */
+static void test_with_a_kernel_timeout_waits_end_before_it(void)
+{
+	struct stage stage;
+	struct xcp_error err;
+	struct session_config config = { .mountpoint = mountpoint, .source = "x" };
+
+	stage_init(&stage);
+	config.nodes = stage.nodes;
+	struct node *node = fake_add(stage.fake, stage.root, "file", FILE_MODE, 100);
+
+	fake_close_gate(node, FAKE_SIZE);
+	CHECK_INT(session_open(&config, &stage.session, &err), 0);
+	stage.session->expire_ns = 100000000;
+	pthread_create(&stage.thread, NULL, stage_run, &stage);
+	CHECK_INT(child_run(do_stat, path_of("file")), EIO);
+	fake_open_gate(node, FAKE_SIZE, 0);
+	CHECK_INT(child_run(do_stat, path_of("file")), 0);
+	stage_end(&stage);
+}
+
+static void test_patience_is_what_was_asked_for(void)
+{
+	if (tuning_request_timeout_ms(NULL) != 0)
+		TAP_SKIP("the kernel has a request timeout");
+	CHECK_UINT(session_patience_ms(0), 30000);
+	CHECK_UINT(session_patience_ms(1234), 1234);
+}
+
 /* ---- many at once ---- */
 
 #define READERS 500
@@ -792,7 +834,8 @@ static void test_the_mount_serves_while_500_reads_are_parked(void)
 	usleep(20000);
 	uint64_t requests = counters_of(&stage).ops[SESSION_READ_HIT].count - before;
 
-	printf("# 1 MiB in %" PRIu64 " requests, %" PRIu64 " parked\n", requests, counters_of(&stage).parked);
+	printf("# 1 MiB in %" PRIu64 " requests, %" PRIu64 " parked\n", requests,
+	       counters_of(&stage).parked);
 	CHECK(requests <= 9);
 
 	bool right = true;
@@ -855,7 +898,8 @@ static void test_ctrl_c_ends_whatever_waits(void)
 
 	stage_init(&stage);
 	for (size_t i = 0; i < INTERRUPTIBLE_COUNT; i++) {
-		nodes[i] = fake_add(stage.fake, stage.root, interruptibles[i].name, interruptibles[i].mode, 10);
+		nodes[i] = fake_add(stage.fake, stage.root, interruptibles[i].name,
+				    interruptibles[i].mode, 10);
 		fake_close_gate(nodes[i], interruptibles[i].gate);
 	}
 	STAGE_MOUNT(&stage, NULL);
@@ -978,7 +1022,8 @@ static void park_forty(struct stage *stage, pid_t *pids)
 
 	for (int i = 0; i < 40; i++) {
 		snprintf(name, sizeof(name), "file-%d", i);
-		fake_close_gate(fake_add(stage->fake, stage->root, name, FILE_MODE, 100), i % 2 ? FAKE_SIZE : FAKE_CONTENT);
+		fake_close_gate(fake_add(stage->fake, stage->root, name, FILE_MODE, 100),
+				i % 2 ? FAKE_SIZE : FAKE_CONTENT);
 	}
 	STAGE_MOUNT(stage, NULL);
 	for (int i = 0; i < 40; i++) {
@@ -1110,9 +1155,11 @@ static int user_mount(void)
 		printf("# %s\n", err.message);
 		return err.code == -EACCES && strstr(err.message, "/dev/fuse") ? 10 : 11;
 	}
-	if (stat(path_of("file"), &st) != 0 || st.st_uid != NOBODY || !file_right(path_of("file"), 300000))
+	if (stat(path_of("file"), &st) != 0 || st.st_uid != NOBODY ||
+	    !file_right(path_of("file"), 300000))
 		return 12;
-	if (!strstr(mount_line(), "a,b\\134c/some\\040repo@main") || !strstr(mount_line(), "fuse.xcpfs"))
+	if (!strstr(mount_line(), "a,b\\134c/some\\040repo@main") ||
+	    !strstr(mount_line(), "fuse.xcpfs"))
 		return 13;
 	session_stop(stage.session);
 	stage_close(&stage);
@@ -1202,7 +1249,7 @@ int main(int argc, char **argv)
 	tap_args(argv);
 	prepare();
 	signal(SIGINT, SIG_DFL); /* whoever runs us in the background ignores it */
-	alarm(300); /* whatever hangs, ends, and its mounts with it */
+	alarm(300);		 /* whatever hangs, ends, and its mounts with it */
 	TAP_RUN(test_an_ordinary_user_is_told_about_the_device);
 	TAP_RUN(test_an_ordinary_user_mounts);
 	TAP_RUN(test_attributes_are_shown);
@@ -1226,6 +1273,8 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_failed_wait_is_eio_and_the_next_try_works);
 	TAP_RUN(test_a_tree_that_does_not_come_is_no_missing_name);
 	TAP_RUN(test_a_wait_that_ends_with_nothing_goes_on);
+	TAP_RUN(test_with_a_kernel_timeout_waits_end_before_it);
+	TAP_RUN(test_patience_is_what_was_asked_for);
 	TAP_RUN(test_the_mount_serves_while_500_reads_are_parked);
 	TAP_RUN(test_a_parked_lookup_does_not_hold_up_its_directory);
 	TAP_RUN(test_ctrl_c_ends_whatever_waits);

@@ -1,0 +1,85 @@
+/* Tests of mount/mountopt.c. */
+#include "mount/mountopt.h"
+
+#include <errno.h>
+
+#include "tests/tap.h"
+
+static void test_options_are_read(void)
+{
+	static const struct {
+		const char *text, *fuse;
+		struct mountopt want;
+	} rows[] = {
+		{ NULL, "", { 0 } },
+		{ "", "", { 0 } },
+		{ ",,", "", { 0 } },
+		{ "ro,nosuid,nodev,_netdev", "", { 0 } },
+		{ "xattr", "", { .xattr = true } },
+		{ "open,xattr", "", { .xattr = true, .open = true } },
+		{ "allow_other",
+		  "allow_other",
+		  { .allow_other = true, .default_permissions = true } },
+		{ "allow_root",
+		  "allow_root",
+		  { .allow_other = true, .default_permissions = true } },
+		{ "default_permissions", "", { .default_permissions = true } },
+		{ "noexec,xattr,max_read=4096", "noexec,max_read=4096", { .xattr = true } },
+		{ "context=\"a\\,b\",open", "context=\"a\\,b\"", { .open = true } },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct mountopt got;
+		struct buf fuse = BUF_INIT;
+
+		CHECK_INT(mountopt_parse(rows[i].text, &got, &fuse, NULL), 0);
+		CHECK_STR(buf_str(&fuse), rows[i].fuse);
+		CHECK_MSG(memcmp(&got, &rows[i].want, sizeof(got)) == 0, "row %zu", i);
+		buf_release(&fuse);
+	}
+}
+
+static void test_what_is_not_known_is_refused_by_name(void)
+{
+	static const char *const rows[] = { "nonsense", "xattrs",   "xatt",	"rw",	 "suid",
+					    "dev",	"fsname=x", "max_read", "open=1" };
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct mountopt got;
+		struct buf fuse = BUF_INIT;
+		struct xcp_error err;
+
+		CHECK_INT(mountopt_parse(rows[i], &got, &fuse, &err), -EINVAL);
+		CHECK_CONTAINS(err.message, rows[i]);
+		CHECK_UINT(fuse.len, 0);
+	}
+}
+
+static void test_a_source_becomes_one_value(void)
+{
+	static const char *const rows[][2] = {
+		{ "https://example.org/r.git", "https://example.org/r.git" },
+		{ "a,b", "a\\,b" },
+		{ "a\\b,rw", "a\\\\b\\,rw" },
+		{ "a\nb\tc\x7f", "a?b?c?" },
+		{ "\xc3\xa4 b", "\xc3\xa4 b" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct buf out = BUF_INIT;
+
+		CHECK_INT(mountopt_escape(&out, rows[i][0]), 0);
+		CHECK_STR(buf_str(&out), rows[i][1]);
+		buf_release(&out);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	(void)argc;
+	tap_args(argv);
+	TAP_RUN(test_options_are_read);
+	TAP_RUN(test_what_is_not_known_is_refused_by_name);
+	TAP_RUN(test_a_source_becomes_one_value);
+	return tap_done();
+}
