@@ -103,7 +103,9 @@ static bool end_waits_locked(struct fetch *fetch, struct content *content, struc
 	bool waited = false;
 
 	if (flight && flight->state != FLIGHT_ARRIVED) {
-		bool fits = flight->type == OBJECT_NONE || flight->type == content->type;
+		/* What was asked for as a commit is what a person named by its id: a tag, perhaps. */
+		bool fits = flight->type == OBJECT_NONE || flight->type == OBJECT_COMMIT ||
+			    flight->type == content->type;
 
 		waited = flight->waiter_count > 0;
 		ending_add_locked(&fetch->table, flight, ending, fits ? 0 : -EBADMSG,

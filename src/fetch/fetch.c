@@ -257,6 +257,7 @@ void fetch_list_release(struct fetch_list *list)
 
 void fetch_complain(struct fetch *fetch, enum complaint kind, const char *fmt, ...)
 {
+	enum log_level level = kind == COMPLAIN_TRANSIENT ? LOG_LEVEL_INFO : LOG_LEVEL_WARN;
 	char words[1024];
 	unsigned suppressed;
 	va_list args;
@@ -271,9 +272,9 @@ void fetch_complain(struct fetch *fetch, enum complaint kind, const char *fmt, .
 	if (!log_limit_pass(&fetch->complaints[kind], LOG_INTERVAL_MS, &suppressed))
 		return;
 	if (suppressed)
-		log_warn("%s: %s (%u more like it)", fetch->config.name, words, suppressed);
+		log_line(level, "%s: %s (%u more like it)", fetch->config.name, words, suppressed);
 	else
-		log_warn("%s: %s", fetch->config.name, words);
+		log_line(level, "%s: %s", fetch->config.name, words);
 }
 
 /* ---- what is here ---- */

@@ -31,7 +31,8 @@
 
 /* One line per kind and interval. */
 enum complaint {
-	COMPLAIN_TRANSIENT,
+	COMPLAIN_TRANSIENT, /* we try again: said at level info, as long as nobody had to hear of it */
+	COMPLAIN_OFFLINE,
 	COMPLAIN_DENIED,
 	COMPLAIN_GONE,
 	COMPLAIN_BROKEN,

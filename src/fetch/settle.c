@@ -322,11 +322,16 @@ static void say(struct fetch *fetch, const struct batch *batch, const struct ver
 					       "");
 		break;
 	case END_LATER:
-		fetch_complain(fetch, COMPLAIN_TRANSIENT, "fetching %s failed (attempt %u): %s; %s",
-			       what, failures, words,
-			       state == FETCH_OFFLINE ?
-				       "offline: what is cached is served; check the network" :
-				       "trying again");
+		if (state == FETCH_OFFLINE)
+			fetch_complain(
+				fetch, COMPLAIN_OFFLINE,
+				"fetching %s failed (attempt %u): %s; offline: what is cached is "
+				"served; check the network",
+				what, failures, words);
+		else
+			fetch_complain(fetch, COMPLAIN_TRANSIENT,
+				       "fetching %s failed (attempt %u): %s; trying again", what,
+				       failures, words);
 		break;
 	case END_DAMAGED:
 		fetch_complain(fetch, COMPLAIN_DAMAGED,
