@@ -33,7 +33,6 @@
 #define ANSWER_MAX (16u << 20) /* what a client takes */
 #define CLIENT_COUNT 16
 #define CLIENT_MS 5000
-#define UNKNOWN_REQUEST "{\"error\": \"unknown request\"}"
 
 /* ---- where ---- */
 
@@ -219,10 +218,9 @@ static void client_answer(struct control *control, struct client *client)
 
 	if (rc != 0) {
 		buf_clear(&client->answer);
-		if (rc == -ENOENT)
-			rc = buf_add_str(&client->answer, UNKNOWN_REQUEST);
-		else
-			rc = buf_addf(&client->answer, "{\"error\": \"%s\"}", strerror(-rc));
+		/* Without memory for these words the connection just closes. */
+		buf_addf(&client->answer, "{\"error\": \"%s\"}",
+			 rc == -ENOENT ? "unknown request" : strerror(-rc));
 	}
 	client->answering = true;
 	client->deadline_ms = now_ms() + CLIENT_MS;
