@@ -836,7 +836,7 @@ static void test_the_mount_serves_while_500_reads_are_parked(void)
 
 	printf("# 1 MiB in %" PRIu64 " requests, %" PRIu64 " parked\n", requests,
 	       counters_of(&stage).parked);
-	CHECK(requests <= 9);
+	CHECK(requests <= 6); /* 8 and more when background requests are congested */
 
 	bool right = true;
 	for (int i = 0; i < READERS; i++)
