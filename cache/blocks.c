@@ -125,6 +125,8 @@ static void shard_make_room_locked(struct shard *shard, size_t room_len, struct 
 	while (shard->len > room_len) {
 		struct kept *last = TAILQ_LAST(&shard->by_use, kept_list);
 
+		if (!last || !shard->table)
+			break;
 		TAILQ_REMOVE(&shard->by_use, last, link);
 		HASH_DELETE(hh, shard->table, last);
 		shard->len -= kept_cost(last);

@@ -17,14 +17,14 @@
 #include "cache/cache_internal.h"
 #include "cache/writer.h"
 
-#define QUEUE_DEFAULT_LEN (16u * 1024 * 1024)
-#define MEMORY_DEFAULT_LEN (8u * 1024 * 1024)
-#define SEGMENT_DEFAULT_LEN (256u * 1024 * 1024)
+#define QUEUE_DEFAULT_LEN ((size_t)16 * 1024 * 1024)
+#define MEMORY_DEFAULT_LEN ((size_t)8 * 1024 * 1024)
+#define SEGMENT_DEFAULT_LEN ((size_t)256 * 1024 * 1024)
 #define SEGMENT_MIN_LEN 4096u
 
 /* Objects above this are written in steps, so that small ones need not wait for them. */
-#define LARGE_MIN_LEN (1024u * 1024)
-#define READ_MAX_LEN (1024u * 1024)
+#define LARGE_MIN_LEN ((size_t)1024 * 1024)
+#define READ_MAX_LEN ((size_t)1024 * 1024)
 #define READ_MAX_BLOCKS (READ_MAX_LEN / CACHE_BLOCK_LEN + 1)
 #define KIND_MAX_LEN 63
 

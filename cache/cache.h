@@ -47,7 +47,7 @@ struct cache;
  * Objects up to this size are one record; larger ones are blocks of this size, the last one
  * shorter.
  */
-#define CACHE_BLOCK_LEN (128u * 1024)
+#define CACHE_BLOCK_LEN ((size_t)128 * 1024)
 
 struct cache_config {
 	const char *dir;	  /* made if missing, 0700; borrowed during cache_open() */
@@ -57,9 +57,9 @@ struct cache_config {
 };
 
 /*
- * Never fails for what it finds on disk: see the top. Returns 0 or -ENOMEM. `err` gets a
- * sentence also when 0 is returned with a cache that only lives in memory (err->code is then
- * not 0, for the caller to log).
+ * A directory may be open once per process. Never fails for what it finds on disk: see the top.
+ * Returns 0 or -ENOMEM. `err` gets a sentence also when 0 is returned with a cache that only
+ * lives in memory (err->code is then not 0, for the caller to log).
  */
 int cache_open(const struct cache_config *config, struct cache **out, struct xcp_error *err);
 void cache_close(struct cache **cache);

@@ -43,7 +43,7 @@ struct cache {
 	struct writer *writer; /* used by its thread only */
 
 	struct counters counters;
-	struct log_limit limits[FAULT_KIND_COUNT];
+	struct log_limit limits[FAULT_KIND_COUNT], degraded_limit;
 
 	/* asked by any thread, answered by the writer */
 	_Atomic bool index_damaged; /* throw it away */
@@ -58,7 +58,7 @@ struct cache {
 	bool stopping;
 	unsigned flusher_count;
 	uint64_t failed_attempts; /* of the writer, so far */
-	bool degraded;
+	bool degraded, degraded_said;
 	char degraded_why[CACHE_WHY_LEN];
 };
 

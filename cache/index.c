@@ -23,7 +23,7 @@
 #define MAP_LEN ((uint64_t)16 * 1024 * 1024 * 1024)
 #define MAP_LEN_32BIT ((uint64_t)512 * 1024 * 1024)
 #define READERS_MAX 2048
-#define POOL_MAX 32
+#define POOL_MAX 16 /* each holds one of READERS_MAX, for all processes together */
 #define READER_CHECK_MS 10000
 
 #define VALUE_VERSION 1
@@ -589,7 +589,7 @@ static int apply_object(struct index *index, MDB_txn *txn, const struct oid *oid
 
 static int apply_size(struct index *index, MDB_txn *txn, const struct index_op *op)
 {
-	struct index_object known;
+	struct index_object known = { .content = CONTENT_NONE };
 	struct index_object size_only = op->object;
 	int rc = txn_get_object(index, txn, &op->oid, &known);
 
@@ -660,7 +660,7 @@ static int txn_delete(struct index *index, MDB_txn *txn, enum db db, struct key 
 /* The bad block's own entry; true when it was the one that was meant. */
 static bool forget_block(struct index *index, MDB_txn *txn, const struct index_op *op)
 {
-	struct place place;
+	struct place place = { .segment = 0 };
 	struct key key;
 	int rc = txn_get_block(index, txn, &op->oid, op->block, &place);
 
@@ -673,7 +673,7 @@ static bool forget_block(struct index *index, MDB_txn *txn, const struct index_o
 
 static int apply_forget_object(struct index *index, MDB_txn *txn, const struct index_op *op)
 {
-	struct index_object known;
+	struct index_object known = { .content = CONTENT_NONE };
 	struct key key;
 	int rc = txn_get_object(index, txn, &op->oid, &known);
 

@@ -33,8 +33,8 @@
 
 struct index;
 
-#define INDEX_FACT_MAX_LEN (16u * 1024 * 1024)
-#define INDEX_KEY_MAX_LEN (64u * 1024)
+#define INDEX_FACT_MAX_LEN ((size_t)16 * 1024 * 1024)
+#define INDEX_KEY_MAX_LEN ((size_t)64 * 1024)
 
 /* Where a record is, and what its header must say. */
 struct place {

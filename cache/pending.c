@@ -10,8 +10,11 @@
 
 #include "base/clock.h"
 
-/* What a descriptor of a file on disk is worth, as part of the bound. */
-#define FD_COST_DIVISOR 4
+/*
+ * What a descriptor of a file on disk is worth, as part of the bound: so few that they cannot pile
+ * up without end, so many that small things need not wait for large ones.
+ */
+#define FD_COST_DIVISOR 64
 #define FORGET_MAX_COUNT 1024
 
 void pending_init(struct pending *pending, struct lock *lock, size_t max_len)

@@ -54,7 +54,7 @@
 #define SEGMENT_HEADER_LEN 64
 #define RECORD_VERSION 1
 #define RECORD_HEADER_LEN 88
-#define RECORD_RAW_MAX (128u * 1024)
+#define RECORD_RAW_MAX ((size_t)128 * 1024)
 
 struct segment_header {
 	uint64_t id;

@@ -29,7 +29,7 @@
  * Without a tail from the index only this much may be cut off the end of a taken file: a few
  * batches. More means that something else is wrong with it, and it is left alone.
  */
-#define TORN_MAX_LEN (8u * 1024 * 1024)
+#define TORN_MAX_LEN ((size_t)8 * 1024 * 1024)
 
 /* ---- names ---- */
 
@@ -224,22 +224,20 @@ static int file_open(struct segments *segments, uint64_t id, struct open_file **
 	}
 	file->id = id;
 	file->fd = fd;
-	atomic_init(&file->refs, 2);
+	atomic_init(&file->refs, 1);
 	*out = file;
 	return 0;
 }
 
-/*
- * Keeps `file` in the table unless another thread was quicker; returns one that pushed out, or
- * `file` itself, to unref.
- */
+/* Keeps `file` in the table unless another thread was quicker; returns what has to leave for it. */
 static struct open_file *files_add_locked(struct segments *segments, struct open_file *file)
 {
 	struct open_file *old, *last = NULL;
 
 	TAILQ_FOREACH(old, &segments->files, link)
 		if (old->id == file->id)
-			return file;
+			return NULL;
+	atomic_fetch_add_explicit(&file->refs, 1, memory_order_relaxed);
 	TAILQ_INSERT_HEAD(&segments->files, file, link);
 	if (++segments->file_count > OPEN_MAX_COUNT) {
 		last = TAILQ_LAST(&segments->files, open_list);
@@ -267,7 +265,8 @@ static int file_get(struct segments *segments, uint64_t id, struct open_file **o
 	lock_take(&segments->lock);
 	gone = files_add_locked(segments, file);
 	lock_give(&segments->lock);
-	open_file_unref(gone);
+	if (gone != file)
+		open_file_unref(gone);
 	*out = file;
 	return 0;
 }

@@ -73,7 +73,9 @@ static int dir_make(int dir_fd, const char *name)
 	if (mkdirat(dir_fd, name, 0700) && errno != EEXIST)
 		return -errno;
 	fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		return -errno;
+	return fd;
 }
 
 /* mkdir -p; the last one 0700, as those above it that are missing. */
@@ -102,7 +104,9 @@ static int lock_file_open(int dir_fd, const char *name)
 {
 	int fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		return -errno;
+	return fd;
 }
 
 void store_index_name(unsigned i, char out[16])
@@ -237,8 +241,7 @@ static bool state_is_usable(const struct state *state)
 	return state->there && (state->clean || state_is_of_this_boot(state));
 }
 
-/* Durable when it returns. */
-static int state_write(int index_fd, bool clean)
+static int state_write(int index_fd, bool clean, bool durable)
 {
 	char boot[BOOT_ID_LEN];
 	char text[STATE_MAX_LEN];
@@ -254,7 +257,8 @@ static int state_write(int index_fd, bool clean)
 		return -errno;
 	if (write(fd, text, (size_t)len) != len)
 		rc = errno ? -errno : -EIO;
-	else if (fsync(fd) || renameat(index_fd, "state.new", index_fd, "state") || fsync(index_fd))
+	else if ((durable && fsync(fd)) || renameat(index_fd, "state.new", index_fd, "state") ||
+		 (durable && fsync(index_fd)))
 		rc = -errno;
 	close(fd);
 	return rc;
@@ -300,7 +304,10 @@ static int use_write(int use_fd, uint64_t namespace)
 	char text[USE_MAX_LEN];
 	int len = snprintf(text, sizeof(text), "%llu\n", (unsigned long long)namespace);
 
-	if (ftruncate(use_fd, 0) || pwrite(use_fd, text, (size_t)len, 0) != len)
+	/* A full disk must not keep anybody from reading. */
+	if (use_read(use_fd) == namespace)
+		return 0;
+	if (pwrite(use_fd, text, (size_t)len, 0) != len || ftruncate(use_fd, len))
 		return errno ? -errno : -EIO;
 	return 0;
 }
@@ -321,7 +328,7 @@ static int use_join(int use_fd, uint64_t namespace)
 	/* Turning an exclusive lock into a shared one is not atomic: so look again. */
 	rc = flock_wait(use_fd, LOCK_SH, STORE_LOCK_WAIT_MS);
 	if (rc)
-		return rc;
+		return rc == -EAGAIN ? -EBUSY : rc;
 	return use_read(use_fd) == namespace ? 0 : -EBUSY;
 }
 
@@ -368,6 +375,19 @@ static int open_failed(struct xcp_error *err, int rc, const struct store *store,
 			     what, strerror(-rc));
 }
 
+/*
+ * The checks in the files are no proof against somebody who means harm: ids are not verified
+ * again.
+ */
+static int check_owner(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	return st.st_uid == geteuid() && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0 ? 0 : -EPERM;
+}
+
 static int open_base(struct store *store, const char *dir, struct xcp_error *err)
 {
 	int rc;
@@ -382,6 +402,10 @@ static int open_base(struct store *store, const char *dir, struct xcp_error *err
 	store->v1_fd = dir_make(AT_FDCWD, store->path);
 	if (store->v1_fd < 0)
 		return open_failed(err, store->v1_fd, store, "cannot make it");
+	rc = check_owner(store->v1_fd);
+	if (rc)
+		return open_failed(err, rc, store,
+				   "it must belong to you, and nobody else may write to it");
 	store->tmp_fd = dir_make(store->v1_fd, "tmp");
 	if (store->tmp_fd < 0)
 		return open_failed(err, store->tmp_fd, store, "cannot make tmp");
@@ -400,6 +424,16 @@ static int open_segments(struct store *store, struct xcp_error *err)
 	if (!store->segments)
 		return xcp_error_set(err, -ENOMEM, "cannot open the cache: out of memory");
 	return 0;
+}
+
+static bool index_is_usable(int v1_fd, const char *name)
+{
+	int fd = openat(v1_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	bool usable = fd >= 0 && index_dir_is_usable(fd);
+
+	if (fd >= 0)
+		close(fd);
+	return usable;
 }
 
 static bool index_is_in_force(int v1_fd, const char *name)
@@ -438,6 +472,22 @@ static int index_throw_away(struct store *store, const char *name, const char *w
 	return 0;
 }
 
+/* Those that nobody would open for long, because the first one is free again. */
+static void indexes_sweep(struct store *store)
+{
+	char name[16];
+
+	for (unsigned i = 0; i < STORE_INDEX_COUNT; i++) {
+		struct stat st;
+
+		store_index_name(i, name);
+		if (fstatat(store->v1_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    !index_is_usable(store->v1_fd, name))
+			index_throw_away(store, name,
+					 "it was not closed before the machine stopped");
+	}
+}
+
 static void index_leave(struct store *store)
 {
 	index_close(&store->index);
@@ -451,14 +501,17 @@ static void index_leave(struct store *store)
  */
 static int index_join(struct store *store, const char *name, uint64_t namespace)
 {
+	int rc;
+
 	store->index_fd = dir_make(store->v1_fd, name);
 	if (store->index_fd < 0)
 		return store->index_fd;
 	store->use_fd = lock_file_open(store->index_fd, "use");
 	if (store->use_fd < 0)
 		return store->use_fd;
-	if (use_join(store->use_fd, namespace))
-		return -EBUSY;
+	rc = use_join(store->use_fd, namespace);
+	if (rc)
+		return rc;
 	return index_dir_is_usable(store->index_fd) ? 0 : -EUCLEAN;
 }
 
@@ -470,7 +523,8 @@ static int index_open_in(struct store *store, const char *name, struct xcp_error
 
 	state_read(store->index_fd, &state);
 	if (!state.there) {
-		rc = state_write(store->index_fd, false);
+		/* Lost in a crash, it leaves an index without a state, which nobody believes. */
+		rc = state_write(store->index_fd, false, false);
 		if (rc)
 			return open_failed(err, rc, store, "cannot write the state of the index");
 	}
@@ -509,6 +563,7 @@ static int open_index(struct store *store, const char *damaged, struct xcp_error
 	uint64_t namespace = pid_namespace();
 	int rc = -EBUSY;
 
+	indexes_sweep(store);
 	if (namespace == 0)
 		return open_failed(err, -ENOTSUP, store,
 				   "cannot tell the PID namespace; is /proc mounted?");
@@ -603,7 +658,7 @@ int store_mark_dirty(struct store *store, struct xcp_error *err)
 	store->wrote = true;
 	if (!state.clean && state_is_of_this_boot(&state))
 		return 0;
-	rc = state_write(store->index_fd, false);
+	rc = state_write(store->index_fd, false, true);
 	if (rc)
 		return xcp_error_set(err, rc, "cannot write the state of the cache index: %s",
 				     strerror(-rc));
@@ -628,13 +683,22 @@ void store_mark_clean(struct store *store)
 	if (store_write_lock(store, NULL))
 		return;
 	if (index_sync(store->index) == 0)
-		state_write(store->index_fd, true);
+		state_write(store->index_fd, true, true);
 	store_write_unlock(store);
 }
 
 int store_tmpfile(const struct store *store)
 {
 	int fd = openat(store->tmp_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	char name[64];
 
-	return fd < 0 ? -errno : fd;
+	if (fd >= 0)
+		return fd;
+	/* A file system that cannot; what is left behind by a crash is trash. */
+	trash_name(name);
+	fd = openat(store->tmp_fd, name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	unlinkat(store->tmp_fd, name, 0);
+	return fd;
 }

@@ -20,7 +20,7 @@
 #include "cache/codec.h"
 
 #define BATCH_MAX_COUNT 1024
-#define BATCH_MAX_LEN (2u * 1024 * 1024)
+#define BATCH_MAX_LEN ((size_t)2 * 1024 * 1024)
 #define LARGE_STEP_BLOCKS 8
 #define RETRY_LOCK_MS 500
 #define RETRY_DISK_MS 3000
@@ -61,29 +61,32 @@ struct writer {
 
 static void degrade(struct cache *cache, const struct xcp_error *err)
 {
-	bool was;
+	unsigned suppressed;
+	bool say;
 
 	lock_take(&cache->lock);
-	was = cache->degraded;
+	say = !cache->degraded &&
+	      log_limit_pass(&cache->degraded_limit, CACHE_LOG_INTERVAL_MS, &suppressed);
 	cache->degraded = true;
+	cache->degraded_said |= say;
 	cache->failed_attempts++;
 	snprintf(cache->degraded_why, sizeof(cache->degraded_why), "%.*s", CACHE_WHY_LEN - 1,
 		 err->message);
 	lock_cond_broadcast(&cache->room);
 	lock_cond_broadcast(&cache->done);
 	lock_give(&cache->lock);
-	if (!was)
+	if (say)
 		log_warn("cache: nothing is stored on disk for now: %s", err->message);
 }
 
-/* True when it was degraded. */
+/* True when somebody was told that it was degraded. */
 static bool recover_locked(struct cache *cache)
 {
-	bool was = cache->degraded;
+	bool said = cache->degraded_said;
 
-	cache->degraded = false;
+	cache->degraded = cache->degraded_said = false;
 	cache->degraded_why[0] = '\0';
-	return was;
+	return said;
 }
 
 static void recover(struct cache *cache)

@@ -13,6 +13,7 @@ E2E_PENDING =
 FUZZ_TARGETS =
 
 UNIT_TESTS += %D%/test_block
+UNIT_TESTS += %D%/test_blocks
 UNIT_TESTS += %D%/test_broker
 UNIT_TESTS += %D%/test_buf
 UNIT_TESTS += %D%/test_cache
@@ -37,6 +38,7 @@ UNIT_TESTS += %D%/test_oid
 UNIT_TESTS += %D%/test_pack
 UNIT_TESTS += %D%/test_parked
 UNIT_TESTS += %D%/test_pipe
+UNIT_TESTS += %D%/test_pending
 UNIT_TESTS += %D%/test_pktline
 UNIT_TESTS += %D%/test_protocol
 UNIT_TESTS += %D%/test_reply

@@ -478,6 +478,16 @@ static int child_check(const char *dir, uint64_t first, uint64_t count)
 	return rc;
 }
 
+static int child_check_first(const char *dir, uint64_t first, uint64_t count)
+{
+	struct cache *cache = open_at(dir);
+	int rc = ask(cache, first, 50000) == RIGHT && !counters_of(cache).degraded ? 0 : 1;
+
+	(void)count;
+	cache_close(&cache);
+	return rc;
+}
+
 /* Holds the lock file `dir` till it is killed. */
 static int child_hold(const char *dir, uint64_t first, uint64_t count)
 {
@@ -762,6 +772,7 @@ static void test_a_full_disk_degrades_and_room_recovers(void)
 				       .queue_max_len = 8 * 1024 * 1024,
 				       .memory_max_len = 1 };
 	struct cache *cache;
+	struct child child;
 	uint64_t n;
 
 	if (!small_disk_mount(dir, "size=3m")) {
@@ -779,6 +790,9 @@ static void test_a_full_disk_degrades_and_room_recovers(void)
 	CHECK_CONTAINS(counters_of(cache).degraded_why, "No space");
 	for (uint64_t i = 0; i < n; i += 3)
 		CHECK_MSG(ask(cache, i, 50000) == RIGHT, "number %u", (unsigned)i);
+	/* What is on disk can be read from a full disk, also by one who comes later. */
+	child = child_start("check_first", cache_dir, 0, 1);
+	CHECK_INT(child_wait(&child), 0);
 	unlink(filler);
 	cache_flush(cache);
 	CHECK(!counters_of(cache).degraded);
@@ -1153,6 +1167,31 @@ static void test_the_state_says_clean_only_when_it_is(void)
 	scratch_remove(dir);
 }
 
+static void test_another_ones_directory_is_not_trusted(void)
+{
+	char *dir = scratch_dir();
+	char *v1 = path_of(dir, "v1");
+	struct cache_config config = { .dir = dir };
+	struct xcp_error err = { .code = 0 };
+	struct cache *cache;
+
+	make_three(dir);
+	CHECK_INT(chmod(v1, 0770), 0);
+	cache = open_with(&config, &err);
+	CHECK_INT(err.code, -EPERM);
+	CHECK_INT(ask(cache, 1, 301), MISS);
+	cache_close(&cache);
+	CHECK_INT(chmod(v1, 0700), 0);
+	if (geteuid() == 0) {
+		CHECK_INT(chown(v1, 12345, 12345), 0);
+		cache = open_with(&config, &err);
+		CHECK_INT(err.code, -EPERM);
+		cache_close(&cache);
+	}
+	free(v1);
+	scratch_remove(dir);
+}
+
 /* ---- removed, cleared, looked at ---- */
 
 static void test_a_directory_removed_while_in_use_is_made_again(void)
@@ -1477,8 +1516,9 @@ static const struct {
 	const char *name;
 	int (*run)(const char *dir, uint64_t first, uint64_t count);
 } children[] = {
-	{ "put", child_put },	{ "put_for_ever", child_put_for_ever }, { "check", child_check },
-	{ "hold", child_hold }, { "in_namespace", child_in_namespace },
+	{ "put", child_put },	  { "put_for_ever", child_put_for_ever },
+	{ "check", child_check }, { "check_first", child_check_first },
+	{ "hold", child_hold },	  { "in_namespace", child_in_namespace },
 };
 
 static int children_main(char **argv)
@@ -1529,6 +1569,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_damaged_index_is_replaced);
 	TAP_RUN(test_an_index_not_synced_before_a_crash_is_thrown_away);
 	TAP_RUN(test_the_state_says_clean_only_when_it_is);
+	TAP_RUN(test_another_ones_directory_is_not_trusted);
 	TAP_RUN(test_a_directory_removed_while_in_use_is_made_again);
 	TAP_RUN(test_clear_while_in_use);
 	TAP_RUN(test_info);
