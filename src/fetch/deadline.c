@@ -102,6 +102,7 @@ void fetch_tick(struct fetch *fetch)
 			       expired, fetch->config.patience_ms / 1000,
 			       *last_error ? "; last error: " : "", last_error);
 	ending_run(&ending);
+	fetch_recheck(fetch);
 	fetch_pump(fetch);
 }
 
@@ -128,7 +129,7 @@ void *fetch_timer_run(void *arg)
 		fetch->timer_idle = !fetch->table.count && TAILQ_EMPTY(&fetch->batches);
 		if (fetch->timer_idle)
 			lock_cond_wait(&fetch->timer_cond, &fetch->lock);
-		else
+		else if (TAILQ_EMPTY(&fetch->recheck))
 			lock_cond_wait_ms(&fetch->timer_cond, &fetch->lock, tick_due_locked(fetch));
 		if (fetch->quit)
 			break;

@@ -60,7 +60,7 @@ struct fetch {
 	struct lock lock;
 	/* under `lock` */
 	struct flight_table table;
-	struct flight_list recheck; /* HELD: their carrier has ended; the cache may have them */
+	struct flight_list recheck; /* HELD: the cache may have them by now */
 	struct retry retry;
 	TAILQ_HEAD(, batch) batches, work;
 	unsigned running[WAY_COUNT];
@@ -115,8 +115,12 @@ struct flight *fetch_everything_locked(struct fetch *fetch, const struct oid *co
 /* The carrier that will hold an object of this type without being asked; NULL. */
 struct flight *fetch_carrier_locked(struct fetch *fetch, enum object_type type);
 
-/* A HELD flight goes into its queue or under a carrier; where there is no way, its waiters end. */
-void fetch_route_locked(struct fetch *fetch, struct flight *flight, struct ending *ending);
+/*
+ * A HELD flight goes into its queue or under a carrier. Where there is no way it stays HELD, and
+ * the reason comes back; or its waiters end.
+ */
+int fetch_route_locked(struct fetch *fetch, struct flight *flight);
+void fetch_route_or_fail_locked(struct fetch *fetch, struct flight *flight, struct ending *ending);
 
 /*
  * A carrier goes. `complete`: its answer came whole. What it covered goes to fetch->recheck, for

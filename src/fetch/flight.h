@@ -2,7 +2,7 @@
  * flight: one entry per thing that is on its way, with those who wait for it; and the queues in
  * which flights stand.
  *
- *	flight_new (HELD: its maker is still looking around)
+ *	flight_new (HELD: in no queue)
  *	   ---> QUEUED in a lane ---> RIDING in a batch ---> gone, or ARRIVED till the cache has it
  *	   \--> COVERED by a carrier, a flight whose answer will hold this thing without naming it
  *

@@ -119,20 +119,24 @@ static enum lane lane_of(const struct flight *flight, enum way way)
 	return way == WAY_OBJECTS || way == WAY_LARGE ? LANE_DEMAND : LANE_META;
 }
 
-void fetch_route_locked(struct fetch *fetch, struct flight *flight, struct ending *ending)
+int fetch_route_locked(struct fetch *fetch, struct flight *flight)
 {
 	enum way way = way_of_locked(fetch, flight);
 	bool by_id = way != WAY_EVERYTHING && way != WAY_SIZES;
 
 	assert(lock_held(&fetch->lock));
-	if (by_id && !(fetch->caps & REMOTE_OBJECTS)) {
-		int status = route_to_everything_locked(fetch, flight);
-
-		if (status)
-			fetch_fail_locked(fetch, flight, ending, status);
-		return;
-	}
+	if (by_id && !(fetch->caps & REMOTE_OBJECTS))
+		return route_to_everything_locked(fetch, flight);
 	flight_queue_locked(&fetch->table, flight, lane_of(flight, way), way);
+	return 0;
+}
+
+void fetch_route_or_fail_locked(struct fetch *fetch, struct flight *flight, struct ending *ending)
+{
+	int status = fetch_route_locked(fetch, flight);
+
+	if (status)
+		fetch_fail_locked(fetch, flight, ending, status);
 }
 
 /*
@@ -216,7 +220,7 @@ void fetch_recheck(struct fetch *fetch)
 		flight = flight_find_locked(&fetch->table, &oid, kind);
 		if (flight && flight->state == FLIGHT_HELD) {
 			if (flight->waiter_count)
-				fetch_route_locked(fetch, flight, &ending);
+				fetch_route_or_fail_locked(fetch, flight, &ending);
 			else
 				fetch_flight_free_locked(fetch, flight);
 		}

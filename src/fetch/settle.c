@@ -97,7 +97,7 @@ static void ask_again_locked(struct fetch *fetch, struct flight *flight, struct 
 		return;
 	}
 	flight_hold_locked(&fetch->table, flight, NULL);
-	fetch_route_locked(fetch, flight, ending);
+	fetch_route_or_fail_locked(fetch, flight, ending);
 }
 
 static void settle_missing_locked(struct fetch *fetch, struct flight *flight,

@@ -47,57 +47,124 @@ static void add_company_locked(struct fetch *fetch, const struct fetch_list *lis
 	}
 }
 
-/* ---- a new flight takes its place ---- */
-
-/* A flight that was HELD by the caller all the while, unless somebody else found a place for it. */
-static void leave(struct fetch *fetch, const struct oid *oid, enum flight_kind kind,
-		  const struct fetch_list *company, enum flight_kind company_kind)
-{
-	struct ending ending = ENDING_INIT(ending);
-	struct flight *flight;
-
-	lock_take(&fetch->lock);
-	flight = flight_find_locked(&fetch->table, oid, kind);
-	if (flight && flight->state == FLIGHT_HELD && !flight->list) {
-		if (flight->waiter_count)
-			fetch_route_locked(fetch, flight, &ending);
-		else
-			fetch_flight_free_locked(fetch, flight);
-	}
-	if (company)
-		add_company_locked(fetch, company, company_kind);
-	lock_give(&fetch->lock);
-	ending_run(&ending);
-	fetch_pump(fetch);
-}
-
-/*
- * It is here after all. 1: the caller's own wait is undone, *out is its answer; 0: somebody has
- * ended it already.
- */
-static int found_late(struct fetch *fetch, struct fetch_waiter *waiter, struct content *content)
-{
-	bool own;
-
-	lock_take(&fetch->lock);
-	own = waiter->state == FETCH_WAITER_PARKED;
-	if (own)
-		flight_leave_locked(&fetch->table, waiter, FETCH_WAITER_IDLE);
-	lock_give(&fetch->lock);
-	fetch_deliver_hit(fetch, content);
-	return own;
-}
-
-/* ---- content ---- */
+/* ---- a want meets its flight ---- */
 
 struct want {
 	struct fetch *fetch;
 	struct oid oid;
+	enum flight_kind kind;
 	enum object_type type;
 	uint64_t size;
 	const struct fetch_company *company;
 	struct fetch_waiter *waiter;
+	bool listed; /* SIZE: its directory was listed, and did not tell */
+	bool fresh;  /* the flight was made for it */
 };
+
+/* What there is: 1 and *out: it has just come; 0: joined; -ECANCELED; -EAGAIN: there is none. */
+static int join_old_locked(struct want *want, struct content **out)
+{
+	struct flight_table *table = &want->fetch->table;
+	struct flight *flight = flight_find_locked(table, &want->oid, FLIGHT_CONTENT);
+
+	if (flight && flight->state == FLIGHT_ARRIVED) {
+		*out = content_ref(flight->content);
+		return 1;
+	}
+	if (want->waiter->state == FETCH_WAITER_CANCELED || want->fetch->closing)
+		return -ECANCELED;
+	if (!flight && want->kind == FLIGHT_SIZE)
+		flight = flight_find_locked(table, &want->oid, FLIGHT_SIZE);
+	if (!flight)
+		return -EAGAIN;
+	flight_join_locked(table, flight, want->waiter, want->kind == FLIGHT_SIZE, clock_ms());
+	if (flight->size == SIZE_UNKNOWN)
+		flight->size = want->size;
+	flight_promote_locked(table, flight,
+			      flight->way == WAY_OBJECTS || flight->way == WAY_LARGE ? LANE_DEMAND :
+										       LANE_META);
+	return 0;
+}
+
+/*
+ * A new one, under `carrier` or (NULL) in its queue. When there is no way to ask for it the waiter
+ * is as before, and the reason comes back.
+ */
+static int join_new_locked(struct want *want, struct flight *carrier)
+{
+	struct flight_table *table = &want->fetch->table;
+	struct flight *flight =
+		flight_new_locked(table, &want->oid, want->kind, want->type, want->size);
+	int status = 0;
+
+	if (!flight)
+		return -ENOMEM;
+	flight->above_limit = want->listed;
+	flight_join_locked(table, flight, want->waiter, want->kind == FLIGHT_SIZE, clock_ms());
+	if (carrier)
+		flight_cover_locked(table, flight, carrier);
+	else
+		status = fetch_route_locked(want->fetch, flight);
+	if (status) {
+		flight_leave_locked(table, want->waiter, FETCH_WAITER_IDLE);
+		fetch_flight_free_locked(want->fetch, flight);
+		return status;
+	}
+	want->fresh = true;
+	return 0;
+}
+
+static bool is_here(const struct want *want)
+{
+	uint64_t size;
+
+	return want->kind == FLIGHT_SIZE ? fetch_size_known(want->fetch, &want->oid, &size) :
+					   fetch_has(want->fetch, &want->oid);
+}
+
+/*
+ * It may have come between the look into the cache and the flight. The waiter is not ours any more:
+ * it may have been called, and be gone. So the flight goes to those that may call it.
+ */
+static void look_again(struct want *want)
+{
+	struct fetch *fetch = want->fetch;
+	struct flight *flight;
+
+	if (!want->fresh || !is_here(want))
+		return;
+	lock_take(&fetch->lock);
+	flight = flight_find_locked(&fetch->table, &want->oid, want->kind);
+	if (flight && (flight->state == FLIGHT_QUEUED || flight->state == FLIGHT_COVERED)) {
+		flight_hold_locked(&fetch->table, flight, &fetch->recheck);
+		lock_cond_signal(&fetch->timer_cond);
+	}
+	lock_give(&fetch->lock);
+}
+
+/* Company first, with no lock held and the waiter still ours; then the flight. */
+static int join_with_company(struct want *want, const struct fetch_budget *budget,
+			     enum flight_kind company_kind, struct content **out)
+{
+	struct fetch *fetch = want->fetch;
+	struct fetch_list list = { 0 };
+	int status;
+
+	gather(want->company, budget, &list);
+	lock_take(&fetch->lock);
+	if (company_kind == FLIGHT_SIZE)
+		fetch->size_gathering = false;
+	status = join_old_locked(want, out);
+	if (status == -EAGAIN)
+		status = join_new_locked(want, NULL);
+	if (!status)
+		add_company_locked(fetch, &list, company_kind);
+	lock_give(&fetch->lock);
+	fetch_list_release(&list);
+	return status;
+}
+
+/* ---- content ---- */
 
 /* What will hold it although it was asked for something else. */
 static struct flight *carrier_of_content_locked(struct want *want)
@@ -116,52 +183,6 @@ static struct flight *carrier_of_content_locked(struct want *want)
 	return NULL;
 }
 
-enum joined {
-	JOINED_HIT,
-	JOINED_CANCELED,
-	JOINED_NO_MEMORY,
-	JOINED_OLD,
-	JOINED_COVERED,
-	JOINED_NEW
-};
-
-static enum joined join_new_locked(struct want *want)
-{
-	struct fetch *fetch = want->fetch;
-	struct flight *carrier = carrier_of_content_locked(want);
-	struct flight *flight = flight_new_locked(&fetch->table, &want->oid, FLIGHT_CONTENT,
-						  want->type, want->size);
-
-	if (!flight)
-		return JOINED_NO_MEMORY;
-	flight_join_locked(&fetch->table, flight, want->waiter, false, clock_ms());
-	if (!carrier)
-		return JOINED_NEW;
-	flight_cover_locked(&fetch->table, flight, carrier);
-	return JOINED_COVERED;
-}
-
-static enum joined join_content_locked(struct want *want, struct content **out)
-{
-	struct fetch *fetch = want->fetch;
-	struct flight *flight = flight_find_locked(&fetch->table, &want->oid, FLIGHT_CONTENT);
-
-	if (flight && flight->state == FLIGHT_ARRIVED) {
-		*out = content_ref(flight->content);
-		return JOINED_HIT;
-	}
-	if (want->waiter->state == FETCH_WAITER_CANCELED || fetch->closing)
-		return JOINED_CANCELED;
-	if (!flight)
-		return join_new_locked(want);
-	flight_join_locked(&fetch->table, flight, want->waiter, false, clock_ms());
-	if (flight->size == SIZE_UNKNOWN)
-		flight->size = want->size;
-	flight_promote_locked(&fetch->table, flight,
-			      want->type == OBJECT_BLOB ? LANE_DEMAND : LANE_META);
-	return JOINED_OLD;
-}
-
 static bool wants_company(const struct want *want)
 {
 	const struct fetch *fetch = want->fetch;
@@ -170,243 +191,150 @@ static bool wants_company(const struct want *want)
 	       (want->size == SIZE_UNKNOWN || want->size <= fetch->config.large_limit);
 }
 
-static void leave_with_company(struct want *want)
+static int join_content_locked(struct want *want, struct content **out)
 {
-	struct fetch_list list = { 0 };
-	struct fetch_budget budget;
+	struct flight *carrier;
+	int status = join_old_locked(want, out);
 
-	if (wants_company(want)) {
-		ahead_budget(&want->fetch->ahead, &budget);
-		gather(want->company, &budget, &list);
-	}
-	leave(want->fetch, &want->oid, FLIGHT_CONTENT, &list, FLIGHT_CONTENT);
-	fetch_list_release(&list);
-}
-
-static int want_content(struct want *want, struct content **out)
-{
-	struct fetch *fetch = want->fetch;
-	struct content *content = NULL;
-	enum joined joined;
-	int status;
-
-	lock_take(&fetch->lock);
-	joined = join_content_locked(want, &content);
-	lock_give(&fetch->lock);
-	switch (joined) {
-	case JOINED_HIT:
-		*out = content;
-		return 1;
-	case JOINED_CANCELED:
-		return -ECANCELED;
-	case JOINED_NO_MEMORY:
-		return -ENOMEM;
-	case JOINED_OLD:
-		fetch_pump(fetch); /* a promotion may have made it due */
-		return 0;
-	case JOINED_COVERED:
-	case JOINED_NEW:
-		break;
-	}
-
-	/* It may have come between the look into the cache and the flight. */
-	if (fetch_hit(fetch, &want->oid, &content) && content) {
-		status = found_late(fetch, want->waiter, content);
-		if (status)
-			*out = content;
-		else
-			content_unref(content);
+	if (status != -EAGAIN)
 		return status;
-	}
-	if (joined == JOINED_NEW)
-		leave_with_company(want);
-	else
-		fetch_pump(fetch);
-	return 0;
+	carrier = carrier_of_content_locked(want);
+	if (!carrier && wants_company(want))
+		return -EAGAIN;
+	return join_new_locked(want, carrier);
 }
 
 int fetch_content(struct fetch *fetch, const struct oid *oid, enum object_type type,
 		  uint64_t known_size, const struct fetch_company *company,
 		  struct fetch_waiter *waiter, struct content **out)
 {
-	struct want want = { fetch, *oid, type, known_size, company, waiter };
+	struct want want = { fetch,   *oid,   FLIGHT_CONTENT, type, known_size,
+			     company, waiter, false,	      false };
+	struct fetch_budget budget;
+	int status;
 
 	if (fetch_hit(fetch, oid, out))
 		return 1;
 	if (fetch->config.offline)
 		return -ENETUNREACH;
-	return want_content(&want, out);
+	lock_take(&fetch->lock);
+	status = join_content_locked(&want, out);
+	lock_give(&fetch->lock);
+	if (status == -EAGAIN) {
+		ahead_budget(&fetch->ahead, &budget);
+		status = join_with_company(&want, &budget, FLIGHT_CONTENT, out);
+	}
+	look_again(&want);
+	fetch_pump(fetch);
+	return status;
 }
 
 /* ---- sizes ---- */
 
-/* Where a new want for a size goes, and who comes along. */
-enum size_way { SIZE_JOINED, SIZE_COVERED, SIZE_ALONE, SIZE_GATHER_SIZES, SIZE_GATHER_CONTENTS };
+/* Where a new want for a size goes. */
+enum size_way {
+	SIZE_COVERED,	      /* under a carrier */
+	SIZE_ALONE,	      /* into its queue */
+	SIZE_GATHER_SIZES,    /* there, with others that will be asked for */
+	SIZE_GATHER_CONTENTS, /* only contents tell: the directory's, in one batch */
+};
 
-static enum size_way place_size_locked(struct fetch *fetch, struct flight *flight,
-				       const struct fetch_company *company, bool listed)
+static struct flight *listing_locked(struct fetch *fetch, const struct oid *tree)
 {
-	struct flight *carrier = fetch_carrier_locked(fetch, OBJECT_BLOB);
-	bool has_tree = company && !oid_is_null(&company->tree);
+	struct flight *flight = flight_find_locked(&fetch->table, tree, FLIGHT_LISTING);
 
-	if (!carrier && fetch_can_sizes_locked(fetch)) {
-		if (!company || fetch->size_gathering)
-			return SIZE_ALONE;
-		fetch->size_gathering = true;
-		return SIZE_GATHER_SIZES;
-	}
-	if (!carrier && has_tree && fetch_can_list_locked(fetch)) {
-		if (listed) {
-			flight->above_limit = true;
-			return SIZE_ALONE;
-		}
-		carrier = flight_find_locked(&fetch->table, &company->tree, FLIGHT_LISTING);
-		if (!carrier) {
-			carrier = flight_new_locked(&fetch->table, &company->tree, FLIGHT_LISTING,
-						    OBJECT_TREE, SIZE_UNKNOWN);
-			if (carrier)
-				flight_queue_locked(&fetch->table, carrier, LANE_META, WAY_LISTING);
-		}
-	}
-	if (carrier) {
-		flight_cover_locked(&fetch->table, flight, carrier);
+	if (flight)
+		return flight;
+	flight = flight_new_locked(&fetch->table, tree, FLIGHT_LISTING, OBJECT_TREE, SIZE_UNKNOWN);
+	if (flight)
+		flight_queue_locked(&fetch->table, flight, LANE_META, WAY_LISTING);
+	return flight;
+}
+
+static enum size_way size_way_locked(struct want *want, struct flight **out_carrier)
+{
+	struct fetch *fetch = want->fetch;
+	const struct fetch_company *company = want->company;
+
+	*out_carrier = fetch_carrier_locked(fetch, OBJECT_BLOB);
+	if (*out_carrier)
 		return SIZE_COVERED;
+	if (fetch_can_sizes_locked(fetch))
+		/* Who comes while somebody gathers leaves with that company. */
+		return company && !fetch->size_gathering ? SIZE_GATHER_SIZES : SIZE_ALONE;
+	if (want->listed)
+		return SIZE_ALONE;
+	if (company && !oid_is_null(&company->tree) && fetch_can_list_locked(fetch)) {
+		*out_carrier = listing_locked(fetch, &company->tree);
+		return *out_carrier ? SIZE_COVERED : SIZE_ALONE;
 	}
 	return company && (fetch->caps & REMOTE_OBJECTS) ? SIZE_GATHER_CONTENTS : SIZE_ALONE;
 }
 
-static int join_size_locked(struct fetch *fetch, const struct oid *oid,
-			    const struct fetch_company *company, bool listed,
-			    struct fetch_waiter *waiter, uint64_t *out, enum size_way *out_way)
+static int join_size_locked(struct want *want, enum size_way *out_way, struct content **out)
 {
-	struct flight *flight = flight_find_locked(&fetch->table, oid, FLIGHT_CONTENT);
+	struct flight *carrier;
+	int status = join_old_locked(want, out);
 
-	*out_way = SIZE_JOINED;
-	if (flight && flight->state == FLIGHT_ARRIVED) {
-		*out = flight->content->size;
-		return 1;
-	}
-	if (waiter->state == FETCH_WAITER_CANCELED || fetch->closing)
-		return -ECANCELED;
-	if (!flight)
-		flight = flight_find_locked(&fetch->table, oid, FLIGHT_SIZE);
-	if (flight) {
-		flight_join_locked(&fetch->table, flight, waiter, true, clock_ms());
-		flight_promote_locked(&fetch->table, flight,
-				      flight->way == WAY_OBJECTS || flight->way == WAY_LARGE ?
-					      LANE_DEMAND :
-					      LANE_META);
-		return 0;
-	}
-	flight = flight_new_locked(&fetch->table, oid, FLIGHT_SIZE, OBJECT_BLOB, SIZE_UNKNOWN);
-	if (!flight)
-		return -ENOMEM;
-	flight_join_locked(&fetch->table, flight, waiter, true, clock_ms());
-	*out_way = place_size_locked(fetch, flight, company, listed);
-	return 0;
-}
-
-static void leave_for_sizes(struct fetch *fetch, const struct oid *oid,
-			    const struct fetch_company *company)
-{
-	const struct fetch_budget budget = {
-		.count = SIZES_COMPANY,
-		.bytes = UINT64_MAX,
-		.object_bytes = UINT64_MAX,
-		.leave_directory = true,
-	};
-	struct fetch_list list = { 0 };
-
-	gather(company, &budget, &list);
-	lock_take(&fetch->lock);
-	fetch->size_gathering = false;
-	lock_give(&fetch->lock);
-	leave(fetch, oid, FLIGHT_SIZE, &list, FLIGHT_SIZE);
-	fetch_list_release(&list);
-}
-
-/* Nothing but the contents tells the sizes: those of the directory, in one batch. */
-static void leave_for_contents(struct fetch *fetch, const struct oid *oid,
-			       const struct fetch_company *company)
-{
-	const struct fetch_budget budget = {
-		.count = DIRECTORY_COMPANY,
-		.bytes = UINT64_MAX,
-		.object_bytes = UINT64_MAX,
-	};
-	struct fetch_list list = { 0 };
-
-	gather(company, &budget, &list);
-	leave(fetch, oid, FLIGHT_SIZE, &list, FLIGHT_CONTENT);
-	fetch_list_release(&list);
-}
-
-/* The size came between the look into the cache and the flight. */
-static bool size_found_late(struct fetch *fetch, const struct oid *oid, struct fetch_waiter *waiter,
-			    uint64_t *out)
-{
-	bool own;
-
-	if (!fetch_size_known(fetch, oid, out))
-		return false;
-	lock_take(&fetch->lock);
-	own = waiter->state == FETCH_WAITER_PARKED;
-	if (own)
-		flight_leave_locked(&fetch->table, waiter, FETCH_WAITER_IDLE);
-	lock_give(&fetch->lock);
-	fetch_deliver_size(fetch, oid, *out);
-	return own;
-}
-
-static void leave_in_size_way(struct fetch *fetch, const struct oid *oid,
-			      const struct fetch_company *company, enum size_way way)
-{
-	switch (way) {
+	if (status != -EAGAIN)
+		return status;
+	*out_way = size_way_locked(want, &carrier);
+	switch (*out_way) {
 	case SIZE_GATHER_SIZES:
-		leave_for_sizes(fetch, oid, company);
-		break;
+		want->fetch->size_gathering = true;
+		return -EAGAIN;
 	case SIZE_GATHER_CONTENTS:
-		leave_for_contents(fetch, oid, company);
-		break;
-	case SIZE_ALONE:
-		leave(fetch, oid, FLIGHT_SIZE, NULL, FLIGHT_SIZE);
-		break;
-	case SIZE_JOINED:
-	case SIZE_COVERED:
-		fetch_pump(fetch);
-		break;
+		return -EAGAIN;
+	default:
+		return join_new_locked(want, carrier);
 	}
 }
 
+static int join_size_with_company(struct want *want, enum size_way way, struct content **out)
+{
+	struct fetch_budget budget = {
+		.count = way == SIZE_GATHER_SIZES ? SIZES_COMPANY : DIRECTORY_COMPANY,
+		.bytes = UINT64_MAX,
+		.object_bytes = UINT64_MAX,
+		.leave_directory = way == SIZE_GATHER_SIZES,
+	};
+
+	return join_with_company(want, &budget,
+				 way == SIZE_GATHER_SIZES ? FLIGHT_SIZE : FLIGHT_CONTENT, out);
+}
+
+/* A directory that was listed: what it did not tell is above the limit. */
 static bool was_listed(struct fetch *fetch, const struct fetch_company *company)
 {
 	return company && !oid_is_null(&company->tree) && !(fetch->caps & REMOTE_SIZES) &&
-	       fetch_listed(fetch, &company->tree);
+	       (fetch->caps & REMOTE_SUBTREE) && fetch_listed(fetch, &company->tree);
 }
 
 int fetch_size(struct fetch *fetch, const struct oid *oid, const struct fetch_company *company,
 	       struct fetch_waiter *waiter, uint64_t *out)
 {
-	enum size_way way;
-	bool listed, late;
+	struct want want = { fetch,   *oid,   FLIGHT_SIZE, OBJECT_BLOB, SIZE_UNKNOWN,
+			     company, waiter, false,	   false };
+	struct content *content = NULL;
+	enum size_way way = SIZE_ALONE;
 	int status;
 
 	if (fetch_size_known(fetch, oid, out))
 		return 1;
 	if (fetch->config.offline)
 		return -ENETUNREACH;
-	listed = was_listed(fetch, company);
+	want.listed = was_listed(fetch, company);
 	lock_take(&fetch->lock);
-	status = join_size_locked(fetch, oid, company, listed, waiter, out, &way);
+	status = join_size_locked(&want, &way, &content);
 	lock_give(&fetch->lock);
-	if (status || way == SIZE_JOINED) {
-		if (!status)
-			fetch_pump(fetch);
-		return status;
-	}
-	late = size_found_late(fetch, oid, waiter, out);
-	leave_in_size_way(fetch, oid, company, way);
-	return late;
+	if (status == -EAGAIN)
+		status = join_size_with_company(&want, way, &content);
+	if (content)
+		*out = content->size;
+	content_unref(content);
+	look_again(&want);
+	fetch_pump(fetch);
+	return status;
 }
 
 /* ---- commits ---- */
