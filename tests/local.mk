@@ -12,6 +12,7 @@ E2E_TESTS =
 E2E_PENDING =
 FUZZ_TARGETS =
 
+UNIT_TESTS += %D%/test_ahead
 UNIT_TESTS += %D%/test_block
 UNIT_TESTS += %D%/test_blocks
 UNIT_TESTS += %D%/test_broker
@@ -24,9 +25,12 @@ UNIT_TESTS += %D%/test_delta
 UNIT_TESTS += %D%/test_dir
 UNIT_TESTS += %D%/test_dirops
 UNIT_TESTS += %D%/test_error
+UNIT_TESTS += %D%/test_fetch
+UNIT_TESTS += %D%/test_flight
 UNIT_TESTS += %D%/test_hash
 UNIT_TESTS += %D%/test_hosts
 UNIT_TESTS += %D%/test_http
+UNIT_TESTS += %D%/test_ingest
 UNIT_TESTS += %D%/test_inode
 UNIT_TESTS += %D%/test_latency
 UNIT_TESTS += %D%/test_lock
@@ -44,16 +48,22 @@ UNIT_TESTS += %D%/test_protocol
 UNIT_TESTS += %D%/test_reply
 UNIT_TESTS += %D%/test_repo
 UNIT_TESTS += %D%/test_resolve
+UNIT_TESTS += %D%/test_retry
 UNIT_TESTS += %D%/test_segment
 UNIT_TESTS += %D%/test_session
 UNIT_TESTS += %D%/test_source
+UNIT_TESTS += %D%/test_spool
 UNIT_TESTS += %D%/test_tap
 UNIT_TESTS += %D%/test_tuning
 UNIT_TESTS += %D%/test_uri
 UNIT_TESTS += %D%/test_walk
 
+# The scheduler without a network: src/remote/ is replaced at link time.
+%C%_test_fetch_SOURCES = %D%/test_fetch.c %D%/fake_remote.c
+
 FUZZ_TARGETS += %D%/fuzz_commit
 FUZZ_TARGETS += %D%/fuzz_delta
+FUZZ_TARGETS += %D%/fuzz_ingest
 FUZZ_TARGETS += %D%/fuzz_pack
 FUZZ_TARGETS += %D%/fuzz_pktline
 FUZZ_TARGETS += %D%/fuzz_protocol
@@ -64,9 +74,11 @@ FUZZ_TARGETS += %D%/fuzz_tree
 noinst_HEADERS += %D%/cache_support.h
 noinst_HEADERS += %D%/expect.h
 noinst_HEADERS += %D%/fake_fetch.h
+noinst_HEADERS += %D%/fake_remote.h
 noinst_HEADERS += %D%/fake_repo.h
 noinst_HEADERS += %D%/git_support.h
 noinst_HEADERS += %D%/http_support.h
+noinst_HEADERS += %D%/pack_build.h
 noinst_HEADERS += %D%/pack_support.h
 noinst_HEADERS += %D%/remote_support.h
 noinst_HEADERS += %D%/tap.h
@@ -176,6 +188,7 @@ FUZZ_OBJECTS = $(patsubst %.c,fuzz/obj/%.o,$(filter %.c, \
 	$(src_base_libbase_a_SOURCES) \
 	$(src_git_libgit_a_SOURCES) \
 	$(src_remote_libremote_a_SOURCES) \
+	$(src_fetch_libfetch_a_SOURCES) \
 	$(cache_libcache_a_SOURCES)))
 
 fuzz: $(FUZZ_BINARIES)

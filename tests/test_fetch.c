@@ -1,0 +1,1516 @@
+/*
+ * Tests of src/fetch/ as a whole: the front door, the scheduler and the delivery, with a scripted
+ * remote and a real cache. Time is faked where it matters; nothing sleeps to be right.
+ */
+#include "fetch/fetch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+
+#include "base/clock.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "fake_remote.h"
+#include "fetch/fetch_internal.h"
+#include "git/hash.h"
+#include "tap.h"
+
+#define ALL_CAPS (REMOTE_OBJECTS | REMOTE_SUBTREE | REMOTE_SIZES | REMOTE_SHALLOW)
+#define PATIENCE 30000
+#define LIMIT (64u * 1024)
+
+/* ---- a fetch with all that it needs ---- */
+
+static struct remote *remote;
+static struct cache *cache;
+static struct fetch *fetch;
+static char dir[64];
+
+static struct lock waits_lock;
+static struct lock_cond waits_cond;
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *walk)
+{
+	(void)st, (void)kind, (void)walk;
+	return remove(path);
+}
+
+static void open_fetch(void)
+{
+	const struct fetch_config config = {
+		.remote = remote,
+		.cache = cache,
+		.patience_ms = PATIENCE,
+		.large_limit = LIMIT,
+		.name = "test",
+		.identity = "test:repo",
+	};
+
+	fetch_open(&config, &fetch, NULL);
+}
+
+static void open_cache(void)
+{
+	const struct cache_config config = { .dir = dir };
+
+	cache_open(&config, &cache, NULL);
+}
+
+static void set_up(unsigned caps)
+{
+	snprintf(dir, sizeof(dir), "/tmp/xcpfs-fetch.XXXXXX");
+	if (!mkdtemp(dir))
+		abort();
+	remote = fake_remote_new(caps);
+	open_cache();
+	open_fetch();
+}
+
+static void tear_down(void)
+{
+	fetch_close(&fetch);
+	fake_remote_free(remote);
+	cache_close(&cache);
+	nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	clock_real();
+}
+
+/* ---- waiting ---- */
+
+struct wait {
+	struct fetch_waiter waiter;
+	bool done;
+	int status;
+	uint64_t size;
+	struct content *content;
+};
+
+static void on_done(struct fetch_waiter *waiter, int status, struct content *content, uint64_t size)
+{
+	struct wait *wait = (struct wait *)waiter;
+
+	lock_take(&waits_lock);
+	wait->done = true;
+	wait->status = status;
+	wait->size = size;
+	wait->content = content ? content_ref(content) : NULL;
+	lock_cond_broadcast(&waits_cond);
+	lock_give(&waits_lock);
+}
+
+static void wait_init(struct wait *wait)
+{
+	*wait = (struct wait){ 0 };
+	fetch_waiter_init(&wait->waiter, on_done);
+}
+
+static bool is_done(struct wait *wait)
+{
+	bool done;
+
+	lock_take(&waits_lock);
+	done = wait->done;
+	lock_give(&waits_lock);
+	return done;
+}
+
+/* The result, after half a minute at most: 1 stands for "never". */
+static int result(struct wait *wait)
+{
+	uint64_t deadline_ns = clock_ns() + 30000000000u;
+	bool done;
+
+	lock_take(&waits_lock);
+	while (!wait->done && clock_ns() < deadline_ns)
+		lock_cond_wait_ms(&waits_cond, &waits_lock, 100);
+	done = wait->done;
+	lock_give(&waits_lock);
+	return done ? wait->status : 1;
+}
+
+static void wait_release(struct wait *wait)
+{
+	content_unref(wait->content);
+	wait->content = NULL;
+}
+
+/* All flights are over. */
+static bool settle(void)
+{
+	for (unsigned i = 0; i < 1000; i++) {
+		struct fetch_counters counters;
+		bool idle;
+
+		fetch_counters(fetch, &counters);
+		lock_take(&fetch->lock);
+		idle = TAILQ_EMPTY(&fetch->batches);
+		lock_give(&fetch->lock);
+		if (!counters.flights && idle && fake_ended(remote) == fake_calls(remote))
+			return true;
+		usleep(10000); /* only paces the look: the loop decides */
+	}
+	return false;
+}
+
+/* The first call has sent `len` bytes, and they were worked off. */
+static bool worked_off(size_t len)
+{
+	for (unsigned i = 0; i < 1000; i++) {
+		struct batch *batch;
+		bool idle;
+
+		lock_take(&fetch->lock);
+		batch = TAILQ_FIRST(&fetch->batches);
+		idle = batch && !batch->queued_len;
+		lock_give(&fetch->lock);
+		if (idle && fake_call(remote, 0).sent >= len)
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+static int want(struct wait *wait, const struct oid *oid, const struct fetch_company *company)
+{
+	struct content *content = NULL;
+	int status;
+
+	wait_init(wait);
+	status = fetch_content(fetch, oid, OBJECT_BLOB, SIZE_UNKNOWN, company, &wait->waiter,
+			       &content);
+	if (status == 1) {
+		wait->done = true;
+		wait->content = content;
+	}
+	return status;
+}
+
+static int want_tree(struct wait *wait, const struct oid *oid)
+{
+	struct content *content = NULL;
+
+	wait_init(wait);
+	return fetch_content(fetch, oid, OBJECT_TREE, SIZE_UNKNOWN, NULL, &wait->waiter, &content);
+}
+
+static int want_size(struct wait *wait, const struct oid *oid, const struct fetch_company *company)
+{
+	uint64_t size = 0;
+	int status;
+
+	wait_init(wait);
+	status = fetch_size(fetch, oid, company, &wait->waiter, &size);
+	if (status == 1) {
+		wait->done = true;
+		wait->size = size;
+	}
+	return status;
+}
+
+/* A directory: its blobs in order; gather gives those that are not here. */
+struct directory {
+	struct oid blobs[600];
+	size_t count;
+	unsigned gathers;
+	struct fetch_budget last;
+	bool sizes; /* asked for sizes: those not known */
+};
+
+static int gather_from(void *arg, const struct fetch_budget *budget, struct fetch_list *out)
+{
+	struct directory *directory = arg;
+
+	directory->gathers++;
+	directory->last = *budget;
+	for (size_t i = 0; i < directory->count && out->count < budget->count; i++) {
+		uint64_t size;
+
+		if (directory->sizes ? fetch_size_known(fetch, &directory->blobs[i], &size) :
+				       fetch_has(fetch, &directory->blobs[i]))
+			continue;
+		if (fetch_list_add(out, &directory->blobs[i]))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* ---- the simple ways ---- */
+
+static void test_miss_comes_from_the_remote_then_from_the_cache(void)
+{
+	struct wait wait, again;
+	struct oid oid;
+
+	set_up(ALL_CAPS);
+	oid = fake_add(remote, OBJECT_BLOB, "hello\n", 6);
+	CHECK_INT(want(&wait, &oid, NULL), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK(oid_equal(&wait.content->oid, &oid));
+	CHECK_UINT(wait.size, 6);
+	CHECK(settle());
+	CHECK_INT(want(&again, &oid, NULL), 1);
+	CHECK_UINT(again.content->size, 6);
+	CHECK_UINT(fake_calls(remote), 1);
+	CHECK_STR(fake_call(remote, 0).filter, "");
+	wait_release(&wait);
+	wait_release(&again);
+	tear_down();
+}
+
+static void test_second_reader_joins_the_same_flight(void)
+{
+	struct wait first, second;
+	struct oid oid;
+
+	set_up(ALL_CAPS);
+	oid = fake_add(remote, OBJECT_BLOB, "hello\n", 6);
+	fake_hold(remote, true);
+	CHECK_INT(want(&first, &oid, NULL), 0);
+	CHECK_INT(want(&second, &oid, NULL), 0);
+	fake_hold(remote, false);
+	CHECK_INT(result(&first), 0);
+	CHECK_INT(result(&second), 0);
+	CHECK_PTR(first.content, second.content);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 1);
+	wait_release(&first);
+	wait_release(&second);
+	tear_down();
+}
+
+static void test_what_comes_while_a_call_is_under_way_leaves_together(void)
+{
+	struct wait waits[20];
+	struct oid oids[20];
+
+	clock_fake(1000);
+	set_up(ALL_CAPS);
+	fake_hold(remote, true);
+	for (int i = 0; i < 20; i++) {
+		oids[i] = fake_add_blob(remote, 100, (uint32_t)i);
+		CHECK_INT(want(&waits[i], &oids[i], NULL), 0);
+	}
+	CHECK_UINT(fake_calls(remote), 1);
+	fake_hold(remote, false);
+	for (int i = 0; i < 20; i++) {
+		CHECK_INT(result(&waits[i]), 0);
+		CHECK(oid_equal(&waits[i].content->oid, &oids[i]));
+		wait_release(&waits[i]);
+	}
+	CHECK_UINT(fake_calls(remote), 2);
+	CHECK_UINT(fake_call(remote, 1).want_count, 19);
+	tear_down();
+}
+
+static void test_second_slot_opens_for_many_wants(void)
+{
+	struct wait waits[40];
+
+	clock_fake(1000);
+	set_up(ALL_CAPS);
+	fake_hold(remote, true);
+	for (int i = 0; i < 40; i++) {
+		struct oid oid = fake_add_blob(remote, 100, (uint32_t)i);
+
+		CHECK_INT(want(&waits[i], &oid, NULL), 0);
+		CHECK_UINT(fake_calls(remote), i < 32 ? 1 : 2);
+	}
+	CHECK_UINT(fake_call(remote, 1).want_count, 32);
+	fake_hold(remote, false);
+	for (int i = 0; i < 40; i++) {
+		CHECK_INT(result(&waits[i]), 0);
+		wait_release(&waits[i]);
+	}
+	tear_down();
+}
+
+static void test_second_slot_opens_when_the_first_takes_longer_than_a_round_trip(void)
+{
+	struct wait first, second;
+	struct oid a, b;
+
+	clock_fake(1000);
+	set_up(ALL_CAPS);
+	a = fake_add_blob(remote, 100, 1);
+	b = fake_add_blob(remote, 100, 2);
+	fake_hold(remote, true);
+	CHECK_INT(want(&first, &a, NULL), 0);
+	CHECK_INT(want(&second, &b, NULL), 0);
+	CHECK_UINT(fake_calls(remote), 1);
+	clock_fake_advance(500);
+	CHECK(fake_wait_calls(remote, 2));
+	fake_hold(remote, false);
+	CHECK_INT(result(&first), 0);
+	CHECK_INT(result(&second), 0);
+	wait_release(&first);
+	wait_release(&second);
+	tear_down();
+}
+
+static void test_deltas_in_an_answer_are_resolved(void)
+{
+	struct wait waits[50];
+	struct oid oids[50];
+
+	set_up(ALL_CAPS);
+	fake_deltas(remote, true);
+	fake_hold(remote, true);
+	for (int i = 0; i < 50; i++) {
+		oids[i] = fake_add_blob(remote, 3000, (uint32_t)i);
+		CHECK_INT(want(&waits[i], &oids[i], NULL), 0);
+	}
+	fake_hold(remote, false);
+	for (int i = 0; i < 50; i++) {
+		CHECK_INT(result(&waits[i]), 0);
+		CHECK(oid_equal(&waits[i].content->oid, &oids[i]));
+		wait_release(&waits[i]);
+	}
+	tear_down();
+}
+
+/* ---- company ---- */
+
+static void test_company_rides_along_and_is_counted_when_read(void)
+{
+	struct directory directory = { .count = 50 };
+	const struct fetch_company company = { .gather = gather_from, .arg = &directory };
+	struct fetch_counters counters;
+	struct spans spans = SPANS_INIT;
+	struct wait wait;
+
+	set_up(ALL_CAPS);
+	for (size_t i = 0; i < directory.count; i++)
+		directory.blobs[i] = fake_add_blob(remote, 200, (uint32_t)i);
+	CHECK_INT(want(&wait, &directory.blobs[7], &company), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 1);
+	CHECK_UINT(fake_call(remote, 0).want_count, 50);
+	CHECK_UINT(directory.last.count, 64);
+	CHECK_UINT(directory.last.bytes, 256 * 1024);
+	CHECK(!directory.last.leave_directory);
+	fetch_counters(fetch, &counters);
+	CHECK_UINT(counters.objects_fetched, 50);
+	CHECK_UINT(counters.objects_prefetched, 49);
+	CHECK_INT(fetch_read(fetch, &directory.blobs[3], 0, 100, &spans), 0);
+	spans_release(&spans);
+	CHECK_INT(fetch_read(fetch, &directory.blobs[3], 0, 100, &spans), 0);
+	spans_release(&spans);
+	fetch_counters(fetch, &counters);
+	CHECK_UINT(counters.prefetch_used, 1);
+	wait_release(&wait);
+	tear_down();
+}
+
+static void test_demand_promotes_queued_company(void)
+{
+	struct directory directory = { .count = 10 };
+	const struct fetch_company company = { .gather = gather_from, .arg = &directory };
+	struct wait first, second, third;
+	struct oid other;
+
+	clock_fake(1000);
+	set_up(ALL_CAPS);
+	other = fake_add_blob(remote, 100, 99);
+	for (size_t i = 0; i < directory.count; i++)
+		directory.blobs[i] = fake_add_blob(remote, 200, (uint32_t)i);
+	fake_hold(remote, true);
+	CHECK_INT(want(&first, &other, NULL), 0);
+	CHECK_INT(want(&second, &directory.blobs[0], &company), 0);
+	CHECK_INT(want(&third, &directory.blobs[9], &company), 0);
+	CHECK_UINT(directory.gathers, 1); /* the third met a flight */
+	fake_hold(remote, false);
+	CHECK_INT(result(&first), 0);
+	CHECK_INT(result(&second), 0);
+	CHECK_INT(result(&third), 0);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 2);
+	CHECK_UINT(fake_call(remote, 1).want_count, 10);
+	wait_release(&first);
+	wait_release(&second);
+	wait_release(&third);
+	tear_down();
+}
+
+static void test_crawl_opens_the_window_and_scattered_reads_do_not(void)
+{
+	static struct directory directories[20];
+	struct fetch_budget last = { 0 };
+
+	set_up(ALL_CAPS);
+	for (uint32_t d = 0; d < 20; d++) {
+		struct directory *directory = &directories[d];
+		const struct fetch_company company = { .gather = gather_from, .arg = directory };
+
+		*directory = (struct directory){ .count = 40 };
+		for (uint32_t i = 0; i < 40; i++)
+			directory->blobs[i] = fake_add_blob(remote, 50, d * 100 + i);
+		for (size_t i = 0; i < (d < 10 ? 1 : directory->count); i++) {
+			struct wait wait;
+
+			want(&wait, &directory->blobs[i], &company);
+			CHECK_INT(result(&wait), 0);
+			wait_release(&wait);
+			CHECK(settle());
+		}
+		if (d == 9) /* one file of each so far */
+			CHECK_UINT(directory->last.count, 64);
+		last = directory->last;
+	}
+	CHECK(last.count >= 1024);
+	CHECK(last.leave_directory);
+	tear_down();
+}
+
+/* ---- what does not come ---- */
+
+static void test_unknown_id_fails_alone_and_the_others_go_again_together(void)
+{
+	struct wait waits[12];
+	struct oid oids[12];
+
+	clock_fake(1000);
+	set_up(ALL_CAPS);
+	fake_hold(remote, true);
+	for (int i = 0; i < 12; i++) {
+		if (i == 5)
+			object_hash(OID_SHA1, OBJECT_BLOB, "nobody has it", 13, &oids[i]);
+		else
+			oids[i] = fake_add_blob(remote, 100, (uint32_t)i);
+		CHECK_INT(want(&waits[i], &oids[i], NULL), 0);
+	}
+	fake_hold(remote, false);
+	for (int i = 0; i < 12; i++) {
+		CHECK_INT(result(&waits[i]), i == 5 ? -ENOENT : 0);
+		wait_release(&waits[i]);
+	}
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 3);
+	CHECK_UINT(fake_call(remote, 2).want_count, 10);
+	tear_down();
+}
+
+static void test_unknown_id_that_is_not_named_is_found_by_halving(void)
+{
+	struct wait waits[33];
+
+	clock_fake(1000);
+	set_up(ALL_CAPS);
+	fake_unnamed(remote, true);
+	fake_hold(remote, true);
+	for (int i = 0; i < 33; i++) {
+		struct oid oid;
+
+		if (i == 20)
+			object_hash(OID_SHA1, OBJECT_BLOB, "nobody has it", 13, &oid);
+		else
+			oid = fake_add_blob(remote, 100, (uint32_t)i);
+		CHECK_INT(want(&waits[i], &oid, NULL), 0);
+	}
+	fake_hold(remote, false);
+	for (int i = 0; i < 33; i++) {
+		CHECK_INT(result(&waits[i]), i == 20 ? -ENOENT : 0);
+		wait_release(&waits[i]);
+	}
+	CHECK(fake_calls(remote) < 16);
+	tear_down();
+}
+
+static void test_missing_object_is_asked_for_alone(void)
+{
+	struct wait waits[5];
+	struct oid oids[5];
+
+	clock_fake(1000);
+	set_up(ALL_CAPS);
+	fake_hold(remote, true);
+	for (int i = 0; i < 5; i++) {
+		oids[i] = fake_add_blob(remote, 100, (uint32_t)i);
+		CHECK_INT(want(&waits[i], &oids[i], NULL), 0);
+	}
+	fake_omit(remote, &oids[3], true);
+	fake_release(remote, 2);
+	for (int i = 0; i < 5; i++) {
+		if (i != 3)
+			CHECK_INT(result(&waits[i]), 0);
+	}
+	CHECK(fake_wait_calls(remote, 3));
+	CHECK(!is_done(&waits[3]));
+	CHECK_UINT(fake_call(remote, 2).want_count, 1);
+	CHECK(fake_wanted(remote, 2, &oids[3]));
+	fake_omit(remote, &oids[3], false);
+	fake_hold(remote, false);
+	CHECK_INT(result(&waits[3]), 0);
+	for (int i = 0; i < 5; i++)
+		wait_release(&waits[i]);
+	tear_down();
+}
+
+static void test_object_that_never_comes_is_given_up(void)
+{
+	struct wait wait;
+	struct oid oid;
+
+	set_up(ALL_CAPS);
+	oid = fake_add_blob(remote, 100, 1);
+	fake_omit(remote, &oid, true);
+	CHECK_INT(want(&wait, &oid, NULL), 0);
+	CHECK_INT(result(&wait), -ENOENT);
+	CHECK_UINT(fake_calls(remote), 2);
+	CHECK(settle());
+	tear_down();
+}
+
+static void test_wrong_object_is_never_served(void)
+{
+	struct oid oid, other;
+	struct wait wait;
+
+	set_up(ALL_CAPS);
+	oid = fake_add_blob(remote, 100, 1);
+	other = fake_add_blob(remote, 100, 2);
+	fake_swap(remote, &oid, &other);
+	CHECK_INT(want(&wait, &oid, NULL), 0);
+	CHECK_INT(result(&wait), -EBADMSG);
+	CHECK(!fetch_has(fetch, &oid));
+	CHECK(fake_calls(remote) <= 3);
+	tear_down();
+}
+
+static void test_flipped_byte_is_asked_for_again(void)
+{
+	struct wait wait;
+	struct oid oid;
+
+	set_up(ALL_CAPS);
+	oid = fake_add_blob(remote, 5000, 1);
+	fake_damage(remote, 1);
+	CHECK_INT(want(&wait, &oid, NULL), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK(oid_equal(&wait.content->oid, &oid));
+	CHECK_UINT(fake_calls(remote), 2);
+	wait_release(&wait);
+	tear_down();
+}
+
+static void test_answer_that_is_always_damaged_is_given_up(void)
+{
+	struct wait wait;
+	struct oid oid;
+
+	set_up(ALL_CAPS);
+	oid = fake_add_blob(remote, 5000, 1);
+	fake_damage(remote, 100);
+	CHECK_INT(want(&wait, &oid, NULL), 0);
+	CHECK_INT(result(&wait), -EBADMSG);
+	CHECK_UINT(fake_calls(remote), 3);
+	CHECK(!fetch_has(fetch, &oid));
+	tear_down();
+}
+
+static void test_pack_cut_short_is_asked_for_again(void)
+{
+	struct wait wait;
+	struct oid oid;
+
+	set_up(ALL_CAPS);
+	oid = fake_add_blob(remote, 5000, 1);
+	fake_cut(remote, 1);
+	CHECK_INT(want(&wait, &oid, NULL), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK_UINT(fake_calls(remote), 2);
+	wait_release(&wait);
+	tear_down();
+}
+
+static void test_tree_in_the_place_of_a_blob_is_refused(void)
+{
+	struct wait wait;
+	struct oid oid;
+
+	set_up(ALL_CAPS);
+	oid = fake_add(remote, OBJECT_TREE, "", 0);
+	CHECK_INT(want(&wait, &oid, NULL), 0);
+	CHECK_INT(result(&wait), -EBADMSG);
+	CHECK_NULL(wait.content);
+	tear_down();
+}
+
+/* ---- verdicts ---- */
+
+static void test_transient_failures_are_tried_again(void)
+{
+	struct fetch_counters counters;
+	struct wait wait;
+	struct oid oid;
+
+	set_up(ALL_CAPS);
+	oid = fake_add_blob(remote, 100, 1);
+	fake_fail(remote, 2, REMOTE_TRANSIENT, true, 0);
+	CHECK_INT(want(&wait, &oid, NULL), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK_UINT(fake_calls(remote), 3);
+	CHECK(settle());
+	fetch_counters(fetch, &counters);
+	CHECK_UINT(counters.retries, 2);
+	CHECK_INT(counters.state, FETCH_ONLINE);
+	CHECK_CONTAINS(counters.last_error, "scripted failure");
+	wait_release(&wait);
+	tear_down();
+}
+
+static void test_retry_after_is_obeyed(void)
+{
+	struct wait wait;
+	struct oid oid;
+
+	clock_fake(1000);
+	set_up(ALL_CAPS);
+	oid = fake_add_blob(remote, 100, 1);
+	fake_fail(remote, 1, REMOTE_TRANSIENT, true, 20000);
+	CHECK_INT(want(&wait, &oid, NULL), 0);
+	for (unsigned i = 0; i < 1000 && fake_ended(remote) < 1; i++)
+		usleep(1000);
+	clock_fake_advance(19000);
+	usleep(50000); /* long enough for a timer that would be wrong */
+	CHECK_UINT(fake_calls(remote), 1);
+	clock_fake_advance(2000);
+	CHECK_INT(result(&wait), 0);
+	CHECK_UINT(fake_calls(remote), 2);
+	wait_release(&wait);
+	tear_down();
+}
+
+static void check_verdict(enum remote_verdict verdict, int status, size_t calls)
+{
+	struct wait wait;
+	struct oid oid;
+
+	set_up(ALL_CAPS);
+	oid = fake_add_blob(remote, 100, 1);
+	fake_fail(remote, 100, verdict, true, 0);
+	CHECK_INT(want(&wait, &oid, NULL), 0);
+	CHECK_INT(result(&wait), status);
+	CHECK_UINT(fake_calls(remote), calls);
+	CHECK(settle());
+	tear_down();
+}
+
+static void test_denied_is_final(void)
+{
+	check_verdict(REMOTE_DENIED, -EACCES, 1);
+}
+
+static void test_gone_is_final(void)
+{
+	check_verdict(REMOTE_GONE, -EIO, 1);
+}
+
+static void test_broken_is_tried_three_times(void)
+{
+	check_verdict(REMOTE_BROKEN, -EIO, 3);
+}
+
+static void test_failed_company_is_dropped(void)
+{
+	struct directory directory = { .count = 10 };
+	const struct fetch_company company = { .gather = gather_from, .arg = &directory };
+	struct wait wait;
+
+	set_up(ALL_CAPS);
+	for (size_t i = 0; i < directory.count; i++)
+		directory.blobs[i] = fake_add_blob(remote, 200, (uint32_t)i);
+	fake_fail(remote, 1, REMOTE_TRANSIENT, true, 0);
+	CHECK_INT(want(&wait, &directory.blobs[0], &company), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK(settle());
+	CHECK_UINT(fake_call(remote, 0).want_count, 10);
+	CHECK_UINT(fake_call(remote, 1).want_count, 1);
+	wait_release(&wait);
+	tear_down();
+}
+
+/* ---- deadlines ---- */
+
+static void test_stalled_call_ends_the_wait_and_is_cancelled(void)
+{
+	struct fetch_counters counters;
+	struct wait wait;
+	struct oid oid;
+
+	clock_fake(1000);
+	set_up(ALL_CAPS);
+	oid = fake_add_blob(remote, 40000, 1);
+	fake_stall(remote, 20000);
+	CHECK_INT(want(&wait, &oid, NULL), 0);
+	CHECK(worked_off(20000));
+	clock_fake_advance(PATIENCE - 1);
+	usleep(150000); /* longer than a tick */
+	CHECK(!is_done(&wait));
+	clock_fake_advance(2);
+	CHECK_INT(result(&wait), -ETIMEDOUT);
+	CHECK(settle());
+	CHECK(fake_call(remote, 0).cancelled);
+	fetch_counters(fetch, &counters);
+	CHECK_UINT(counters.timeouts, 1);
+	CHECK_UINT(counters.waiters, 0);
+	tear_down();
+}
+
+static void test_late_joiner_of_a_stalled_call_is_asked_for_again(void)
+{
+	struct wait first, second;
+	struct oid oid;
+
+	clock_fake(1000);
+	set_up(ALL_CAPS);
+	oid = fake_add_blob(remote, 100, 1);
+	fake_hold(remote, true);
+	CHECK_INT(want(&first, &oid, NULL), 0);
+	clock_fake_advance(PATIENCE / 2);
+	CHECK_INT(want(&second, &oid, NULL), 0);
+	clock_fake_advance(PATIENCE / 2 + 1);
+	CHECK_INT(result(&first), -ETIMEDOUT);
+	CHECK(!is_done(&second));
+	fake_hold(remote, false);
+	for (unsigned i = 0; i < 20 && !is_done(&second); i++) {
+		clock_fake_advance(500); /* the backoff */
+		usleep(20000);
+	}
+	CHECK_INT(result(&second), 0);
+	wait_release(&second);
+	tear_down();
+}
+
+static void test_queued_want_waits_while_the_remote_makes_progress(void)
+{
+	struct wait first, second;
+	struct oid a, b;
+
+	clock_fake(1000);
+	set_up(REMOTE_OBJECTS);
+	a = fake_add_blob(remote, 100, 1);
+	b = fake_add_blob(remote, 100, 2);
+	fake_hold(remote, true);
+	CHECK_INT(want(&first, &a, NULL), 0);
+	clock_fake_advance(PATIENCE - 1000);
+	CHECK_INT(want_tree(&second, &b), 0);
+	fake_release(remote, 1);
+	CHECK_INT(result(&first), 0); /* progress */
+	clock_fake_advance(PATIENCE - 1000);
+	usleep(150000);
+	CHECK(!is_done(&second));
+	clock_fake_advance(1001);
+	CHECK_INT(result(&second), -ETIMEDOUT);
+	wait_release(&first);
+	tear_down();
+}
+
+static void test_offline_and_back(void)
+{
+	struct fetch_counters counters;
+	struct wait wait, quick, back;
+	struct oid oid;
+	size_t calls;
+
+	clock_fake(100000);
+	set_up(ALL_CAPS);
+	oid = fake_add_blob(remote, 100, 1);
+	fake_fail(remote, 1000000, REMOTE_TRANSIENT, false, 0);
+	CHECK_INT(want(&wait, &oid, NULL), 0);
+	for (unsigned i = 0; i < 400 && !is_done(&wait); i++) {
+		clock_fake_advance(250);
+		usleep(12000);
+	}
+	if (result(&wait) != -ENETUNREACH)
+		CHECK_INT(result(&wait), -ETIMEDOUT);
+	CHECK(settle());
+	/* The next attempt makes it offline at the latest. */
+	clock_fake_advance(10000);
+	CHECK_INT(want(&quick, &oid, NULL), 0);
+	CHECK_INT(result(&quick), -ENETUNREACH);
+	CHECK(settle());
+	fetch_counters(fetch, &counters);
+	CHECK_INT(counters.state, FETCH_OFFLINE);
+
+	/* One attempt a second, at once after that. */
+	calls = fake_calls(remote);
+	CHECK_INT(want(&quick, &oid, NULL), 0);
+	usleep(150000);
+	CHECK(!is_done(&quick));
+	CHECK_UINT(fake_calls(remote), calls);
+	clock_fake_advance(1000);
+	CHECK_INT(result(&quick), -ENETUNREACH);
+	CHECK_UINT(fake_calls(remote), calls + 1);
+
+	fake_fail(remote, 0, REMOTE_OK, true, 0);
+	clock_fake_advance(2000);
+	CHECK_INT(want(&back, &oid, NULL), 0);
+	CHECK_INT(result(&back), 0);
+	CHECK(settle());
+	fetch_counters(fetch, &counters);
+	CHECK_INT(counters.state, FETCH_ONLINE);
+	wait_release(&back);
+	tear_down();
+}
+
+static void test_offline_by_configuration_asks_nobody(void)
+{
+	struct fetch_config config = { .offline = true };
+	struct wait wait;
+	struct oid oid;
+
+	set_up(ALL_CAPS);
+	oid = fake_add_blob(remote, 100, 1);
+	fetch_close(&fetch);
+	config.remote = remote;
+	config.cache = cache;
+	fetch_open(&config, &fetch, NULL);
+	CHECK_INT(want(&wait, &oid, NULL), -ENETUNREACH);
+	CHECK_INT(want_size(&wait, &oid, NULL), -ENETUNREACH);
+	CHECK_UINT(fake_calls(remote), 0);
+	tear_down();
+}
+
+/* ---- cancelling ---- */
+
+static void test_cancelled_want_that_has_not_left_never_leaves(void)
+{
+	struct wait first, second;
+	struct oid a, b;
+
+	clock_fake(1000);
+	set_up(ALL_CAPS);
+	a = fake_add_blob(remote, 100, 1);
+	b = fake_add_blob(remote, 100, 2);
+	fake_hold(remote, true);
+	CHECK_INT(want(&first, &a, NULL), 0);
+	CHECK_INT(want(&second, &b, NULL), 0);
+	CHECK(fetch_cancel(fetch, &second.waiter));
+	fake_hold(remote, false);
+	CHECK_INT(result(&first), 0);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 1);
+	CHECK(!is_done(&second));
+	CHECK(!fetch_cancel(fetch, &first.waiter)); /* it was called */
+	wait_release(&first);
+	tear_down();
+}
+
+static void test_cancel_before_the_want_ends_it(void)
+{
+	struct content *content;
+	struct wait wait;
+	struct oid oid;
+
+	set_up(ALL_CAPS);
+	oid = fake_add_blob(remote, 100, 1);
+	wait_init(&wait);
+	CHECK(fetch_cancel(fetch, &wait.waiter));
+	CHECK_INT(
+		fetch_content(fetch, &oid, OBJECT_BLOB, SIZE_UNKNOWN, NULL, &wait.waiter, &content),
+		-ECANCELED);
+	CHECK_UINT(fake_calls(remote), 0);
+	tear_down();
+}
+
+static void test_large_transfer_that_nobody_wants_any_more_is_cancelled(void)
+{
+	struct content *content;
+	struct wait wait;
+	struct oid oid;
+
+	set_up(ALL_CAPS);
+	oid = fake_add_blob(remote, LIMIT * 4, 1);
+	fake_hold(remote, true);
+	wait_init(&wait);
+	CHECK_INT(fetch_content(fetch, &oid, OBJECT_BLOB, LIMIT * 4, NULL, &wait.waiter, &content),
+		  0);
+	CHECK(fetch_cancel(fetch, &wait.waiter));
+	CHECK(settle());
+	CHECK(fake_call(remote, 0).cancelled);
+	tear_down();
+}
+
+static void test_close_ends_every_wait(void)
+{
+	struct wait waits[10];
+
+	set_up(ALL_CAPS);
+	fake_hold(remote, true);
+	for (int i = 0; i < 10; i++) {
+		struct oid oid = fake_add_blob(remote, 100, (uint32_t)i);
+
+		CHECK_INT(want(&waits[i], &oid, NULL), 0);
+	}
+	fetch_close(&fetch);
+	for (int i = 0; i < 10; i++)
+		CHECK_INT(result(&waits[i]), -ECANCELED);
+	tear_down();
+}
+
+/* ---- large ---- */
+
+static void test_large_file_comes_alone_and_as_a_file(void)
+{
+	struct wait large, small;
+	struct content *content;
+	struct oid oid, other;
+
+	set_up(ALL_CAPS);
+	oid = fake_add_blob(remote, LIMIT * 60, 1);
+	other = fake_add_blob(remote, 100, 2);
+	wait_init(&large);
+	fake_hold(remote, true);
+	CHECK_INT(
+		fetch_content(fetch, &oid, OBJECT_BLOB, LIMIT * 60, NULL, &large.waiter, &content),
+		0);
+	CHECK_INT(want(&small, &other, NULL), 0);
+	fake_hold(remote, false);
+	CHECK_INT(result(&small), 0);
+	CHECK_INT(result(&large), 0);
+	CHECK(large.content->fd >= 0);
+	CHECK_UINT(large.content->size, LIMIT * 60);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 2);
+	CHECK_UINT(fake_call(remote, 0).want_count, 1);
+	CHECK_INT(
+		fetch_content(fetch, &oid, OBJECT_BLOB, LIMIT * 60, NULL, &small.waiter, &content),
+		1);
+	CHECK_NULL(content);
+	wait_release(&large);
+	wait_release(&small);
+	tear_down();
+}
+
+/* ---- sizes ---- */
+
+static void test_sizes_of_a_directory_cost_one_call(void)
+{
+	struct directory directory = { .count = 500, .sizes = true };
+	const struct fetch_company company = { .gather = gather_from, .arg = &directory };
+	struct wait wait;
+
+	set_up(ALL_CAPS);
+	for (size_t i = 0; i < directory.count; i++)
+		directory.blobs[i] = fake_add_blob(remote, i + 1, (uint32_t)i);
+	for (size_t i = 0; i < directory.count; i++) {
+		want_size(&wait, &directory.blobs[i], &company);
+		CHECK_INT(result(&wait), 0);
+		CHECK_UINT(wait.size, i + 1);
+	}
+	CHECK_UINT(fake_calls(remote), 1);
+	CHECK(fake_call(remote, 0).sizes);
+	CHECK(directory.last.leave_directory);
+	tear_down();
+}
+
+static void test_size_of_an_unknown_object_fails(void)
+{
+	struct wait wait;
+	struct oid oid;
+
+	set_up(ALL_CAPS);
+	object_hash(OID_SHA1, OBJECT_BLOB, "nobody has it", 13, &oid);
+	CHECK_INT(want_size(&wait, &oid, NULL), 0);
+	CHECK_INT(result(&wait), -ENOENT);
+	tear_down();
+}
+
+struct listing {
+	struct directory directory;
+	struct fetch_company company;
+	struct oid large;
+};
+
+/* A directory of small files and a large one, on a server without object-info. */
+static void make_listing(struct listing *listing, size_t count)
+{
+	struct oid tree = fake_add(remote, OBJECT_TREE, "not looked into", 15);
+
+	memset(listing, 0, sizeof(*listing));
+	listing->directory.count = count;
+	listing->company = (struct fetch_company){ gather_from, &listing->directory, tree };
+	for (size_t i = 0; i < count; i++) {
+		listing->directory.blobs[i] = fake_add_blob(remote, i + 1, (uint32_t)i);
+		fake_include(remote, &tree, &listing->directory.blobs[i]);
+	}
+	listing->large = fake_add_blob(remote, 6u << 20, 12345);
+	fake_include(remote, &tree, &listing->large);
+}
+
+static void test_without_object_info_a_listing_tells_the_sizes(void)
+{
+	struct listing listing;
+	struct wait wait;
+
+	set_up(REMOTE_OBJECTS | REMOTE_SUBTREE | REMOTE_SHALLOW);
+	make_listing(&listing, 100);
+	for (size_t i = 0; i < 100; i++) {
+		want_size(&wait, &listing.directory.blobs[i], &listing.company);
+		CHECK_INT(result(&wait), 0);
+		CHECK_UINT(wait.size, i + 1);
+	}
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 1);
+	CHECK_STR(fake_call(remote, 0).filter, "combine:tree:1+blob:limit=65537");
+	CHECK_INT(want(&wait, &listing.directory.blobs[5], NULL), 1); /* the content came along */
+	wait_release(&wait);
+
+	/* The large one: a look at its header, no listing again. */
+	CHECK_INT(want_size(&wait, &listing.large, &listing.company), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK_UINT(wait.size, 6u << 20);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 2);
+	CHECK(fake_call(remote, 1).sent < 4u << 20);
+	CHECK_INT(want_size(&wait, &listing.large, &listing.company), 1);
+	tear_down();
+}
+
+static void test_concurrent_sizes_share_the_listing(void)
+{
+	struct wait waits[100], large;
+	struct listing listing;
+
+	set_up(REMOTE_OBJECTS | REMOTE_SUBTREE | REMOTE_SHALLOW);
+	make_listing(&listing, 100);
+	fake_hold(remote, true);
+	for (size_t i = 0; i < 100; i++)
+		CHECK_INT(want_size(&waits[i], &listing.directory.blobs[i], &listing.company), 0);
+	CHECK_INT(want_size(&large, &listing.large, &listing.company), 0);
+	fake_hold(remote, false);
+	for (size_t i = 0; i < 100; i++) {
+		CHECK_INT(result(&waits[i]), 0);
+		CHECK_UINT(waits[i].size, i + 1);
+	}
+	CHECK_INT(result(&large), 0);
+	CHECK_UINT(large.size, 6u << 20);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 2);
+	tear_down();
+}
+
+static void test_content_wanted_while_its_size_is_listed_comes_with_the_listing(void)
+{
+	struct listing listing;
+	struct wait size, content;
+
+	set_up(REMOTE_OBJECTS | REMOTE_SUBTREE | REMOTE_SHALLOW);
+	make_listing(&listing, 10);
+	fake_hold(remote, true);
+	CHECK_INT(want_size(&size, &listing.directory.blobs[0], &listing.company), 0);
+	CHECK_INT(want(&content, &listing.directory.blobs[1], &listing.company), 0);
+	fake_hold(remote, false);
+	CHECK_INT(result(&size), 0);
+	CHECK_INT(result(&content), 0);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 1);
+	wait_release(&content);
+	tear_down();
+}
+
+static void test_listed_directory_is_not_listed_again_after_a_restart(void)
+{
+	struct listing listing;
+	struct wait wait;
+
+	set_up(REMOTE_OBJECTS | REMOTE_SUBTREE | REMOTE_SHALLOW);
+	make_listing(&listing, 10);
+	want_size(&wait, &listing.directory.blobs[0], &listing.company);
+	CHECK_INT(result(&wait), 0);
+	CHECK(settle());
+	fetch_close(&fetch);
+	cache_flush(cache);
+	open_fetch();
+	CHECK_INT(want_size(&wait, &listing.large, &listing.company), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 2);
+	CHECK_UINT(fake_call(remote, 1).want_count, 1);
+	CHECK(fake_wanted(remote, 1, &listing.large));
+	tear_down();
+}
+
+static void test_refused_filter_is_remembered_and_blobs_go_by_id(void)
+{
+	struct listing listing;
+	struct wait wait;
+
+	set_up(REMOTE_OBJECTS | REMOTE_SUBTREE | REMOTE_SHALLOW);
+	make_listing(&listing, 20);
+	fake_refuse_filter(remote, "combine");
+	for (size_t i = 0; i < 20; i++) {
+		want_size(&wait, &listing.directory.blobs[i], &listing.company);
+		CHECK_INT(result(&wait), 0);
+		CHECK_UINT(wait.size, i + 1);
+		CHECK(settle());
+	}
+	/* the refusal, the first by id, then all of the directory */
+	CHECK_UINT(fake_calls(remote), 3);
+	fetch_close(&fetch);
+	open_fetch();
+	CHECK_INT(want_size(&wait, &listing.large, &listing.company), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK_STR(fake_call(remote, 3).filter, "");
+	tear_down();
+}
+
+/* ---- commits ---- */
+
+struct history {
+	struct oid commit, root, subtree, blob, large;
+};
+
+static void make_history(struct history *history)
+{
+	history->commit = fake_add(remote, OBJECT_COMMIT, "a commit", 8);
+	history->root = fake_add(remote, OBJECT_TREE, "root", 4);
+	history->subtree = fake_add(remote, OBJECT_TREE, "subtree", 7);
+	history->blob = fake_add(remote, OBJECT_BLOB, "a file", 6);
+	history->large = fake_add_blob(remote, LIMIT * 10, 9);
+	fake_include(remote, &history->commit, &history->root);
+	fake_include(remote, &history->root, &history->subtree);
+	fake_include(remote, &history->root, &history->large);
+	fake_include(remote, &history->subtree, &history->blob);
+}
+
+static int want_commit(struct wait *wait, const struct oid *commit)
+{
+	struct content *content = NULL;
+	int status;
+
+	wait_init(wait);
+	status = fetch_commit(fetch, commit, &wait->waiter, &content);
+	content_unref(content);
+	return status;
+}
+
+static void test_commit_brings_all_trees_and_wants_for_them_cost_nothing(void)
+{
+	struct wait commit, root, subtree, none;
+	struct history history;
+	struct oid missing;
+
+	set_up(ALL_CAPS);
+	make_history(&history);
+	object_hash(OID_SHA1, OBJECT_TREE, "missing", 7, &missing);
+	fake_hold(remote, true);
+	CHECK_INT(want_commit(&commit, &history.commit), 0);
+	CHECK_INT(want_tree(&root, &history.root), 0);
+	CHECK_INT(want_tree(&subtree, &history.subtree), 0);
+	CHECK_INT(want_tree(&none, &missing), 0);
+	CHECK_UINT(fake_calls(remote), 1);
+	CHECK_STR(fake_call(remote, 0).filter, "blob:none");
+	CHECK_UINT(fake_call(remote, 0).deepen, 1);
+	fake_hold(remote, false);
+	CHECK_INT(result(&commit), 0);
+	CHECK_INT(result(&root), 0);
+	CHECK_INT(result(&subtree), 0);
+	CHECK_INT(result(&none), -ENOENT); /* by itself, after the commit's answer */
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 2);
+	CHECK_STR(fake_call(remote, 1).filter, "tree:0");
+	wait_release(&commit);
+	CHECK_INT(want_commit(&commit, &history.commit), 1);
+	wait_release(&commit);
+	wait_release(&root);
+	wait_release(&subtree);
+	tear_down();
+}
+
+static void test_commit_without_filters_brings_everything(void)
+{
+	struct wait commit, blob, large;
+	struct history history;
+
+	set_up(REMOTE_SHALLOW); /* an old server that gives nothing by id */
+	make_history(&history);
+	fake_hold(remote, true);
+	CHECK_INT(want_commit(&commit, &history.commit), 0);
+	CHECK_INT(want(&blob, &history.blob, NULL), 0);
+	CHECK_INT(want_size(&large, &history.large, NULL), 0);
+	fake_hold(remote, false);
+	CHECK_INT(result(&commit), 0);
+	CHECK_INT(result(&blob), 0);
+	CHECK_INT(result(&large), 0);
+	CHECK_UINT(large.size, LIMIT * 10);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 1);
+	CHECK_STR(fake_call(remote, 0).filter, "");
+	CHECK(fetch_has(fetch, &history.large));
+	wait_release(&commit);
+	wait_release(&blob);
+	tear_down();
+}
+
+static void test_old_server_is_asked_for_everything_once_more_for_what_is_lost(void)
+{
+	struct wait commit, blob, none;
+	struct history history;
+	struct oid missing;
+
+	set_up(REMOTE_SHALLOW);
+	make_history(&history);
+	fake_omit(remote, &history.blob, true);
+	CHECK_INT(want_commit(&commit, &history.commit), 0);
+	CHECK_INT(result(&commit), 0);
+	CHECK(settle());
+	fake_omit(remote, &history.blob, false);
+	CHECK_INT(want(&blob, &history.blob, NULL), 0);
+	CHECK_INT(result(&blob), 0);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 2);
+	object_hash(OID_SHA1, OBJECT_BLOB, "nobody has it", 13, &missing);
+	CHECK_INT(want(&none, &missing, NULL), 0);
+	CHECK_INT(result(&none), -ENOENT);
+	wait_release(&commit);
+	wait_release(&blob);
+	tear_down();
+}
+
+static void test_commit_goes_on_after_a_cut_answer_when_nobody_waits(void)
+{
+	struct history history;
+	struct wait commit;
+
+	set_up(ALL_CAPS);
+	make_history(&history);
+	fake_cut(remote, 1);
+	CHECK_INT(want_commit(&commit, &history.commit), 0);
+	CHECK_INT(result(&commit), 0);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 2);
+	wait_release(&commit);
+	CHECK_INT(want_commit(&commit, &history.commit), 1);
+	wait_release(&commit);
+	tear_down();
+}
+
+static void test_refused_blob_none_brings_the_whole_commit(void)
+{
+	struct history history;
+	struct wait commit;
+
+	set_up(ALL_CAPS);
+	make_history(&history);
+	fake_refuse_filter(remote, "blob:none");
+	CHECK_INT(want_commit(&commit, &history.commit), 0);
+	CHECK_INT(result(&commit), 0);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 2);
+	CHECK(fetch_has(fetch, &history.blob));
+	wait_release(&commit);
+	tear_down();
+}
+
+static void test_unknown_commit_fails(void)
+{
+	struct oid missing;
+	struct wait commit;
+
+	set_up(ALL_CAPS);
+	object_hash(OID_SHA1, OBJECT_COMMIT, "missing", 7, &missing);
+	CHECK_INT(want_commit(&commit, &missing), 0);
+	CHECK_INT(result(&commit), -ENOENT);
+	CHECK(settle());
+	tear_down();
+}
+
+/* ---- many ---- */
+
+#define READERS 64
+#define FILES 500
+
+struct crowd {
+	struct directory directories[FILES / 50];
+	unsigned wrong[READERS];
+};
+
+static struct crowd crowd;
+
+static void *read_many(void *arg)
+{
+	size_t id = (size_t)(uintptr_t)arg;
+	uint32_t random = (uint32_t)id * 7919 + 1;
+
+	for (unsigned i = 0; i < 2 * FILES / READERS; i++) {
+		struct directory *directory, own;
+		struct fetch_company company;
+		struct oid *oid;
+		struct wait wait;
+
+		random = random * 1664525u + 1013904223u;
+		directory = &crowd.directories[(random >> 8) % (FILES / 50)];
+		oid = &directory->blobs[(random >> 16) % 50];
+		own = *directory; /* it counts */
+		company =
+			(struct fetch_company){ .gather = gather_from, .arg = &own, .tree = { 0 } };
+		want(&wait, oid, &company);
+		if (result(&wait) || !wait.content || !oid_equal(&wait.content->oid, oid))
+			crowd.wrong[id]++;
+		wait_release(&wait);
+	}
+	return NULL;
+}
+
+static void test_a_thousand_reads_at_once_make_few_calls(void)
+{
+	pthread_t threads[READERS];
+	struct fetch_counters counters;
+
+	set_up(ALL_CAPS);
+	memset(&crowd, 0, sizeof(crowd));
+	for (uint32_t i = 0; i < FILES; i++) {
+		struct directory *directory = &crowd.directories[i / 50];
+
+		directory->blobs[directory->count++] = fake_add_blob(remote, 300 + i, i);
+	}
+	for (size_t i = 0; i < READERS; i++)
+		thread_start(&threads[i], "reader", read_many, (void *)(uintptr_t)i);
+	for (size_t i = 0; i < READERS; i++)
+		pthread_join(threads[i], NULL);
+	for (size_t i = 0; i < READERS; i++)
+		CHECK_UINT(crowd.wrong[i], 0);
+	CHECK(settle());
+	CHECK_MSG(fake_calls(remote) <= FILES / 20, "%zu calls", fake_calls(remote));
+	fetch_counters(fetch, &counters);
+	CHECK_UINT(counters.flights, 0);
+	CHECK_UINT(counters.waiters, 0);
+	tear_down();
+}
+
+static void test_a_thousand_waiters_on_one_flight_are_all_called(void)
+{
+	static struct wait waits[1000];
+	struct oid oid;
+
+	set_up(ALL_CAPS);
+	oid = fake_add_blob(remote, 100, 1);
+	fake_hold(remote, true);
+	for (int i = 0; i < 1000; i++)
+		CHECK_INT(want(&waits[i], &oid, NULL), 0);
+	for (int i = 0; i < 1000; i += 2)
+		CHECK(fetch_cancel(fetch, &waits[i].waiter));
+	fake_hold(remote, false);
+	for (int i = 1; i < 1000; i += 2) {
+		CHECK_INT(result(&waits[i]), 0);
+		wait_release(&waits[i]);
+	}
+	for (int i = 0; i < 1000; i += 2)
+		CHECK(!is_done(&waits[i]));
+	CHECK_UINT(fake_calls(remote), 1);
+	tear_down();
+}
+
+/* ---- facts, and a cache that keeps nothing ---- */
+
+static void test_facts_of_two_repositories_do_not_mix(void)
+{
+	struct buf value = BUF_INIT;
+	struct fetch_config config = { .name = "test", .identity = "test:other" };
+	struct fetch *other;
+
+	set_up(ALL_CAPS);
+	config.remote = remote;
+	config.cache = cache;
+	CHECK_INT(fetch_open(&config, &other, NULL), 0);
+	CHECK_INT(fetch_fact_put(fetch, "ref", "HEAD", "one", 3), 0);
+	CHECK_INT(fetch_fact_get(other, "ref", "HEAD", &value, NULL), -ENOENT);
+	CHECK_INT(fetch_fact_get(fetch, "ref", "HEAD", &value, NULL), 0);
+	CHECK_MEM(value.data, value.len, "one", 3);
+	buf_release(&value);
+	fetch_close(&other);
+	tear_down();
+}
+
+static void test_large_file_is_not_brought_again_when_the_cache_is_full(void)
+{
+	struct cache_config config = { .dir = "/proc/nowhere", .queue_max_len = 1 };
+	struct content *content = NULL;
+	struct wait wait;
+	struct oid oid;
+
+	set_up(ALL_CAPS);
+	fetch_close(&fetch);
+	cache_close(&cache);
+	cache_open(&config, &cache, NULL);
+	open_fetch();
+	oid = fake_add_blob(remote, LIMIT * 4, 1);
+	for (int i = 0; i < 3; i++) {
+		wait_init(&wait);
+		if (!fetch_content(fetch, &oid, OBJECT_BLOB, LIMIT * 4, NULL, &wait.waiter,
+				   &content))
+			CHECK_INT(result(&wait), 0);
+		content_unref(content);
+		content = NULL;
+		wait_release(&wait);
+		CHECK(settle());
+	}
+	CHECK_UINT(fake_calls(remote), 1);
+	tear_down();
+}
+
+int main(int argc, char **argv)
+{
+	const struct log_config log = { .level = LOG_LEVEL_WARN, .file = "/dev/null" };
+
+	(void)argc;
+	tap_args(argv);
+	log_open(&log, NULL);
+	lock_init(&waits_lock);
+	lock_cond_init(&waits_cond);
+	TAP_RUN(test_miss_comes_from_the_remote_then_from_the_cache);
+	TAP_RUN(test_second_reader_joins_the_same_flight);
+	TAP_RUN(test_what_comes_while_a_call_is_under_way_leaves_together);
+	TAP_RUN(test_second_slot_opens_for_many_wants);
+	TAP_RUN(test_second_slot_opens_when_the_first_takes_longer_than_a_round_trip);
+	TAP_RUN(test_deltas_in_an_answer_are_resolved);
+	TAP_RUN(test_company_rides_along_and_is_counted_when_read);
+	TAP_RUN(test_demand_promotes_queued_company);
+	TAP_RUN(test_crawl_opens_the_window_and_scattered_reads_do_not);
+	TAP_RUN(test_unknown_id_fails_alone_and_the_others_go_again_together);
+	TAP_RUN(test_unknown_id_that_is_not_named_is_found_by_halving);
+	TAP_RUN(test_missing_object_is_asked_for_alone);
+	TAP_RUN(test_object_that_never_comes_is_given_up);
+	TAP_RUN(test_wrong_object_is_never_served);
+	TAP_RUN(test_flipped_byte_is_asked_for_again);
+	TAP_RUN(test_answer_that_is_always_damaged_is_given_up);
+	TAP_RUN(test_pack_cut_short_is_asked_for_again);
+	TAP_RUN(test_tree_in_the_place_of_a_blob_is_refused);
+	TAP_RUN(test_transient_failures_are_tried_again);
+	TAP_RUN(test_retry_after_is_obeyed);
+	TAP_RUN(test_denied_is_final);
+	TAP_RUN(test_gone_is_final);
+	TAP_RUN(test_broken_is_tried_three_times);
+	TAP_RUN(test_failed_company_is_dropped);
+	TAP_RUN(test_stalled_call_ends_the_wait_and_is_cancelled);
+	TAP_RUN(test_late_joiner_of_a_stalled_call_is_asked_for_again);
+	TAP_RUN(test_queued_want_waits_while_the_remote_makes_progress);
+	TAP_RUN(test_offline_and_back);
+	TAP_RUN(test_offline_by_configuration_asks_nobody);
+	TAP_RUN(test_cancelled_want_that_has_not_left_never_leaves);
+	TAP_RUN(test_cancel_before_the_want_ends_it);
+	TAP_RUN(test_large_transfer_that_nobody_wants_any_more_is_cancelled);
+	TAP_RUN(test_close_ends_every_wait);
+	TAP_RUN(test_large_file_comes_alone_and_as_a_file);
+	TAP_RUN(test_sizes_of_a_directory_cost_one_call);
+	TAP_RUN(test_size_of_an_unknown_object_fails);
+	TAP_RUN(test_without_object_info_a_listing_tells_the_sizes);
+	TAP_RUN(test_concurrent_sizes_share_the_listing);
+	TAP_RUN(test_content_wanted_while_its_size_is_listed_comes_with_the_listing);
+	TAP_RUN(test_listed_directory_is_not_listed_again_after_a_restart);
+	TAP_RUN(test_refused_filter_is_remembered_and_blobs_go_by_id);
+	TAP_RUN(test_commit_brings_all_trees_and_wants_for_them_cost_nothing);
+	TAP_RUN(test_commit_without_filters_brings_everything);
+	TAP_RUN(test_old_server_is_asked_for_everything_once_more_for_what_is_lost);
+	TAP_RUN(test_commit_goes_on_after_a_cut_answer_when_nobody_waits);
+	TAP_RUN(test_refused_blob_none_brings_the_whole_commit);
+	TAP_RUN(test_unknown_commit_fails);
+	TAP_RUN(test_a_thousand_reads_at_once_make_few_calls);
+	TAP_RUN(test_a_thousand_waiters_on_one_flight_are_all_called);
+	TAP_RUN(test_facts_of_two_repositories_do_not_mix);
+	TAP_RUN(test_large_file_is_not_brought_again_when_the_cache_is_full);
+	return tap_done();
+}
