@@ -662,10 +662,27 @@ static char *name_for_messages(const char *text)
 	return out;
 }
 
-/* `shown` is the text without user info and ref, and then the ref, wherever that came from. */
+/* ssh's user is part of where the repository is, and no secret; of other kinds nothing in front of the "@" is shown. */
+static int add_shown_user(const struct source *source, const char **named, size_t *len,
+			  struct buf *text)
+{
+	static const char scheme[] = "ssh://";
+	size_t scheme_len = strncmp(*named, scheme, strlen(scheme)) ? 0 : strlen(scheme);
+	int ret;
+
+	if (source->kind != SOURCE_SSH || !source->user || source->host_name)
+		return 0;
+	ret = buf_add(text, *named, scheme_len);
+	*named += scheme_len;
+	*len -= scheme_len;
+	return ret ? ret : buf_addf(text, "%s@", source->user);
+}
+
+/* `shown` is the text without secrets and ref, and then the ref, wherever that came from. */
 static int finish(struct parse *parse, const char *ref)
 {
 	struct source *out = parse->out;
+	const char *named = parse->named;
 	struct buf text = BUF_INIT;
 	size_t len;
 
@@ -679,10 +696,10 @@ static int finish(struct parse *parse, const char *ref)
 			      *out->ref ? "its ref is not the name of a branch or tag, nor a full "
 					  "commit id" :
 					  "the ref behind \"@\" is empty");
-	len = strlen(parse->named);
+	len = strlen(named);
 	if (out->ref && !ref && !parse->named_bare && len > strlen(out->ref))
 		len -= strlen(out->ref) + 1;
-	if (buf_add(&text, parse->named, len) == 0 &&
+	if (add_shown_user(out, &named, &len, &text) == 0 && buf_add(&text, named, len) == 0 &&
 	    (!out->ref || buf_addf(&text, "@%s", out->ref) == 0))
 		out->shown = buf_take_str(&text);
 	buf_release(&text);
