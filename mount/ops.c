@@ -425,16 +425,6 @@ static void do_statfs(fuse_req_t req, fuse_ino_t ino)
  * ----
  */
 
-static int xattr_origin(struct session *session, struct repo *repo, struct node *node,
-			struct buf *out)
-{
-	char hex[OID_MAX_HEX + 1];
-	int rc = buf_addf(out, "%s@%s:", session->source,
-			  oid_to_hex(&repo_identity(repo)->commit, hex));
-
-	return rc ? rc : repo_path(repo, node, out);
-}
-
 static int xattr_value(struct session *session, struct node *node, const char *name,
 		       struct buf *out)
 {
@@ -445,7 +435,7 @@ static int xattr_value(struct session *session, struct node *node, const char *n
 	if (strcmp(name, "user.xcpfs.commit") == 0)
 		return buf_add_str(out, oid_to_hex(&repo_identity(repo)->commit, hex));
 	if (strcmp(name, "user.xcpfs.origin") == 0)
-		return xattr_origin(session, repo, node, out);
+		return buf_add_str(out, session->source);
 	repo_origin(repo, node, &origin);
 	if (strcmp(name, "user.xcpfs.oid") == 0)
 		return buf_add_str(out, oid_to_hex(&origin.oid, hex));
