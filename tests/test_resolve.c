@@ -248,7 +248,7 @@ static void test_an_unknown_name_is_answered_with_those_like_it(void)
 		fake_ref(f.remote, name, &f.new, NULL, NULL);
 	}
 	CHECK_INT(resolve_name(&f, "mian", &r, &err), -ENOENT);
-	CHECK_CONTAINS(err.message, "resolving mian: there is no branch, tag or commit \"mian\"");
+	CHECK_CONTAINS(err.message, "there is no branch, tag or commit \"mian\" in example/r");
 	CHECK_CONTAINS(err.message, "; there is main");
 	CHECK(!strstr(err.message, "topic"));
 	CHECK_INT(resolve_name(&f, "release", &r, &err), -ENOENT);

@@ -197,7 +197,7 @@ int repo_open(const struct repo_config *config, struct repo **out, struct xcp_er
 		.fetch = config->fetch,
 		.remote = config->remote,
 		.name = config->source->ref,
-		.shown = config->source->shown,
+		.shown = config->source->url ? config->source->url : config->source->shown,
 		.offline = config->offline,
 	};
 	struct resolved resolved;

@@ -179,7 +179,9 @@ static int resolve_remotely(const struct resolve_config *config, struct resolved
 	struct ref_list list = { 0 };
 	int ret = ask(config, &list, err);
 
-	if (ret == 0) {
+	if (ret) {
+		xcp_error_prefix(err, "resolving %s", ref_name(config));
+	} else {
 		const struct ref *ref = ref_select(&list, ref_name(config));
 
 		if (ref && !oid_is_null(&ref->oid)) {
@@ -321,7 +323,7 @@ int resolve(const struct resolve_config *config, struct resolved *out, struct xc
 		err = &ignored;
 	ret = find(config, &found, err);
 	if (ret)
-		return xcp_error_prefix(err, "resolving %s", ref_name(config));
+		return ret;
 	ret = bring(config, &found, err);
 	/* The remote may fall silent between the two. */
 	if (is_silence(ret) && !found.from_cache && !recall(config, &last) &&

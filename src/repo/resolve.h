@@ -24,7 +24,7 @@ struct resolve_config {
 	struct fetch *fetch;   /* borrowed */
 	struct remote *remote; /* borrowed; may be NULL with offline */
 	const char *name;      /* borrowed; the ref; NULL: HEAD */
-	const char *shown;     /* borrowed; the source, for words */
+	const char *shown;     /* borrowed; the repository, for words */
 	bool offline;
 };
 
