@@ -481,8 +481,6 @@ static int want(struct fetch *fetch, const struct oid *oid, enum object_type typ
 	struct object *object;
 	int ret;
 
-	if (fetch->hook)
-		fetch->hook(fetch->hook_arg);
 	lock_take(&fetch->lock);
 	object = object_find(fetch, oid);
 	if (waiter->state != FETCH_WAITER_CANCELED && object &&
@@ -491,11 +489,13 @@ static int want(struct fetch *fetch, const struct oid *oid, enum object_type typ
 		lock_give(&fetch->lock);
 		return 1;
 	}
-	lock_give(&fetch->lock);
-	gather(fetch, company);
-	lock_take(&fetch->lock);
 	ret = park_locked(fetch, oid, type, size_only, waiter);
 	lock_give(&fetch->lock);
+	if (ret)
+		return ret;
+	if (fetch->hook)
+		fetch->hook(fetch->hook_arg);
+	gather(fetch, company);
 	return ret;
 }
 

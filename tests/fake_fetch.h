@@ -37,10 +37,10 @@ void fake_close(struct fetch *fetch);
 void fake_mode(struct fetch *fetch, enum fake_mode mode);
 void fake_keep(struct fetch *fetch,
 	       bool keep); /* whether what was delivered is here afterwards; true at first */
-void fake_silence(struct fetch *fetch,
-		  int status); /* every later want fails with this; 0: no more */
-void fake_hook(struct fetch *fetch, void (*hook)(void *arg),
-	       void *arg); /* called at the start of each want */
+/* every later want fails with this; 0: no more */
+void fake_silence(struct fetch *fetch, int status);
+/* called when a want was parked, before it returns */
+void fake_hook(struct fetch *fetch, void (*hook)(void *arg), void *arg);
 
 /* What the remote has. */
 struct oid fake_object(struct fetch *fetch, enum object_type type, const void *data, size_t len);

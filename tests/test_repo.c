@@ -899,6 +899,54 @@ static void test_a_wait_canceled_after_is_too_late(void)
 	fixture_close(&f);
 }
 
+/* ---- what may happen before a want has returned ---- */
+
+struct sudden_end {
+	struct fixture *f;
+	struct node *node;
+	struct node *parent;
+};
+
+/* The wait ends, its request is answered, and the kernel forgets what it was about. */
+static void end_and_forget(void *arg)
+{
+	struct sudden_end *end = arg;
+
+	fake_deliver(end->f->fetch, NULL, 0);
+	forget(end->f, end->node);
+	forget(end->f, end->parent);
+}
+
+static void test_a_node_outlives_the_gathering_of_its_company(void)
+{
+	static const struct fetch_budget budget = {
+		.count = 10, .bytes = 1000, .object_bytes = 100, .leave_directory = true
+	};
+
+	for (int size = 0; size < 2; size++) {
+		struct fixture f = fixture_open();
+		struct sudden_end end = { .f = &f, .parent = lookup(&f, f.root, "lib") };
+		struct waiting waiting = waiting_for(&f);
+		struct spans spans = SPANS_INIT;
+		struct repo_attr attr;
+
+		fake_here(f.fetch, &f.lib);
+		fake_budget(f.fetch, &budget);
+		end.node = lookup(&f, end.parent, "a.c");
+		fake_hook(f.fetch, end_and_forget, &end);
+		if (size)
+			CHECK_INT(repo_getattr(f.repo, end.node, &waiting.wait, &attr),
+				  REPO_PARKED);
+		else
+			CHECK_INT(repo_read(f.repo, end.node, 0, 1, &waiting.wait, &spans),
+				  REPO_PARKED);
+		CHECK_INT(waiting.woken, 1);
+		CHECK_UINT(node_count(f.nodes), 1);
+		repo_wait_release(&waiting.wait);
+		fixture_close(&f);
+	}
+}
+
 /* ---- inode numbers over mounts ---- */
 
 static void test_kept_exceptions_hold_at_the_next_mount(void)
@@ -1098,6 +1146,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_wait_canceled_before_never_parks);
 	TAP_RUN(test_a_wait_canceled_while_parked_is_not_woken);
 	TAP_RUN(test_a_wait_canceled_after_is_too_late);
+	TAP_RUN(test_a_node_outlives_the_gathering_of_its_company);
 	TAP_RUN(test_kept_exceptions_hold_at_the_next_mount);
 	TAP_RUN(test_readers_in_threads);
 	TAP_RUN(test_readers_in_threads_without_a_cache);
