@@ -493,10 +493,11 @@ static void test_the_arguments_of_ssh(void)
 	set_mode("shell");
 	CHECK(stage_source("ssh://me@host.example:2222/~/it's%20a%20r!epo", 0));
 	CHECK_INT(remote_connect(place.remote, NULL, NULL), 0);
-	CHECK_STR(ssh_log(), "-o BatchMode=yes -o ConnectTimeout=15 -o ServerAliveInterval=15 -o "
-			     "SendEnv=GIT_PROTOCOL -p 2222 -- me@host.example env "
-			     "GIT_PROTOCOL=version=2 git -c uploadpack.allowFilter=true "
-			     "upload-pack 'it'\\''s a r'\\!'epo'\n");
+	CHECK_STR(ssh_log(),
+		  "-o BatchMode=yes -o ConnectTimeout=15 -o ServerAliveInterval=15 -o "
+		  "SendEnv=GIT_PROTOCOL -p 2222 -- me@host.example env "
+		  "GIT_PROTOCOL=version=2 git -c uploadpack.allowFilter=true "
+		  "-c transfer.advertiseObjectInfo=true upload-pack 'it'\\''s a r'\\!'epo'\n");
 	leave();
 }
 

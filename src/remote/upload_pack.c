@@ -80,7 +80,7 @@ static const char *remote_command(struct buf *out, enum upload_pack_form form, c
 {
 	static const char *const commands[FORM_COUNT] = {
 		[FORM_ENV] = "env GIT_PROTOCOL=version=2 git -c uploadpack.allowFilter=true "
-			     "upload-pack ",
+			     "-c transfer.advertiseObjectInfo=true upload-pack ",
 		[FORM_PLAIN] = "git-upload-pack ",
 	};
 

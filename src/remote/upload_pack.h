@@ -14,7 +14,7 @@
 
 /* Of the command over ssh. On this machine there is but one. */
 enum upload_pack_form {
-	FORM_ENV,   /* env GIT_PROTOCOL=version=2 git -c uploadpack.allowFilter=true upload-pack */
+	FORM_ENV, /* env GIT_PROTOCOL=version=2 git -c uploadpack.allowFilter=true ... upload-pack */
 	FORM_PLAIN, /* git-upload-pack, the environment sent by ssh */
 	FORM_COUNT,
 };
