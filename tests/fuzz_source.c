@@ -29,8 +29,9 @@ static void check(const struct source *source)
 	if (source->kind == SOURCE_SSH &&
 	    (*source->host == '-' || (source->user && *source->user == '-')))
 		abort();
-	if (source->kind != SOURCE_LOCAL &&
-	    (has_user_info(source->url) || has_user_info(source->shown)))
+	if (source->kind != SOURCE_LOCAL && has_user_info(source->url))
+		abort();
+	if (source->kind == SOURCE_HTTP && has_user_info(source->shown))
 		abort();
 }
 
