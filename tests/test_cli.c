@@ -1,5 +1,6 @@
 /*
- * Tests src/cli: options, settings and the list of mounts. The verbs themselves are tested end to end.
+ * Tests src/cli: options, settings and the list of mounts. The verbs themselves are tested end to
+ * end.
  */
 #include <errno.h>
 #include <sys/stat.h>

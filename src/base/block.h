@@ -1,7 +1,7 @@
 /*
  * block: immutable bytes in memory, counted.
  *
- *	block_new (writable by its maker alone) ---> published (read-only for ever) ---> last block_unref frees
+ *	block_new (its maker alone writes) ---> published (read-only) ---> last block_unref frees
  *
  * Threads: once published, any; the count is atomic.
  */

@@ -29,7 +29,10 @@ static inline void buf_clear(struct buf *buf)
 	buf->len = 0;
 } /* keeps the memory */
 
-/* All that add return 0 or -ENOMEM (also for a length that would overflow), and then change nothing. */
+/*
+ * All that add return 0 or -ENOMEM (also for a length that would overflow), and then change
+ * nothing.
+ */
 int buf_reserve(struct buf *buf, size_t extra_len);
 int buf_add(struct buf *buf, const void *data, size_t len);
 int buf_add_str(struct buf *buf, const char *text);
@@ -38,7 +41,10 @@ int buf_addf(struct buf *buf, const char *fmt, ...) __attribute__((format(printf
 /* Drops the first `len` bytes (at most all of them). */
 void buf_consume(struct buf *buf, size_t len);
 
-/* The bytes as a C string (a NUL is kept behind them); NULL when out of memory. Valid till the next change. */
+/*
+ * The bytes as a C string (a NUL is kept behind them); NULL when out of memory. Valid till the
+ * next change.
+ */
 const char *buf_str(struct buf *buf);
 
 /* Hands the memory to the caller (free()), leaving buf empty. */

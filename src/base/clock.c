@@ -1,6 +1,6 @@
 /*
- * clock: the two clocks of the program. The fake is one atomic number, so that threads of a test may read
- * while the test moves it.
+ * clock: the two clocks of the program. The fake is one atomic number, so that threads of a test
+ * may read while the test moves it.
  */
 #include "base/clock.h"
 

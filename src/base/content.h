@@ -2,10 +2,10 @@
  * content: the whole bytes of one verified git object, immutable and counted.
  *
  * Small objects are in memory (a block), large ones in an unlinked file that lives as long as the
- * content. A content exists only after its bytes were hashed and found to be `oid`, or after they came
- * out of the cache with good checksums.
+ * content. A content exists only after its bytes were hashed and found to be `oid`, or after they
+ * came out of the cache with good checksums.
  *
- *	content_from_block_take / content_from_fd_take ---> content_ref/unref ---> last unref frees or closes
+ *	content_from_block_take, content_from_fd_take ---> content_ref, content_unref ---> freed
  *
  * Threads: any; the count is atomic, everything else is set at the start.
  */
@@ -48,8 +48,8 @@ struct content *content_ref(struct content *content);
 void content_unref(struct content *content); /* NULL is fine */
 
 /*
- * The bytes [off, off+len) cut at the end of the object, as spans. Copies only from a file. Returns 0,
- * -ENOMEM, or the file's read error. May wait on disk.
+ * The bytes [off, off+len) cut at the end of the object, as spans. Copies only from a file.
+ * Returns 0, -ENOMEM, or the file's read error. May wait on disk.
  */
 int content_read(struct content *content, uint64_t off, size_t len, struct spans *out);
 

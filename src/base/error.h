@@ -6,7 +6,7 @@
  * being done, to what, what went wrong and what to try. `err` may be NULL: nobody wants the words.
  * Failing allocates nothing.
  *
- *	xcp_error_set ---> xcp_error_prefix (once per layer that knows more) ---> printed or logged once
+ *	xcp_error_set ---> xcp_error_prefix (by layers that know more) ---> said once
  *
  * Secrets never enter a message: URLs go in through uri_redact().
  *

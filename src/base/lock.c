@@ -1,8 +1,8 @@
 /*
  * lock: mutexes with a holder, conditions on the monotonic clock, named threads.
  *
- * That a mutex operation fails means that the lock was used wrongly (not initialised, given back by someone
- * else): an invariant of ours, so it is asserted.
+ * That a mutex operation fails means that the lock was used wrongly (not initialised, given back
+ * by someone else): an invariant of ours, so it is asserted.
  */
 #include "base/lock.h"
 
@@ -13,8 +13,8 @@
 #include <time.h>
 
 /*
- * A number of our own per thread: gettid() is a system call per lock, and its values come again after a fork.
- * The counter is only ever added to.
+ * A number of our own per thread: gettid() is a system call per lock, and its values come again
+ * after a fork. The counter is only ever added to.
  */
 static _Atomic int last_thread;
 static _Thread_local int this_thread;
@@ -101,7 +101,10 @@ void lock_cond_wait(struct lock_cond *cond, struct lock *lock)
 	set_holder(lock, thread_number());
 }
 
-/* Far away is as good as never: longer waits are cut to a year, which also keeps tv_sec from overflowing. */
+/*
+ * Far away is as good as never: longer waits are cut to a year, which also keeps tv_sec from
+ * overflowing.
+ */
 static struct timespec deadline_in(uint64_t timeout_ms)
 {
 	const uint64_t year_ms = UINT64_C(365) * 24 * 3600 * 1000;

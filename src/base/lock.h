@@ -1,8 +1,9 @@
 /*
  * lock: a mutex that knows its holder, and conditions on the monotonic clock.
  *
- * A critical section is short, has one exit, and calls nothing that can wait: no network, no disk write, no
- * callback. `_locked` in a name means that the caller holds the lock; the function asserts it with lock_held().
+ * A critical section is short, has one exit, and calls nothing that can wait: no network, no disk
+ * write, no callback. `_locked` in a name means that the caller holds the lock; the function
+ * asserts it with lock_held().
  *
  * Lock order, where two are ever held (outer first). Keep it this short:
  *	1. repo (node table)
@@ -21,8 +22,7 @@
 
 struct lock {
 	pthread_mutex_t mutex;
-	_Atomic int
-		holder; /* thread id of the holder, 0 when free; relaxed: only its holder relies on it */
+	_Atomic int holder; /* thread id; 0: free; relaxed: only the holder relies on it */
 };
 
 void lock_init(struct lock *lock);

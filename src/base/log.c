@@ -1,9 +1,9 @@
 /*
- * log: composes a line in a buffer of its own and writes it with one write(2), so that lines of several
- * threads and processes never mix.
+ * log: composes a line in a buffer of its own and writes it with one write(2), so that lines of
+ * several threads and processes never mix.
  *
- * Names in a line come from hostile trees: control characters are written as \xNN, so that a name cannot make
- * a line of its own or talk to the terminal. A line that is too long is cut.
+ * Names in a line come from hostile trees: control characters are written as \xNN, so that a name
+ * cannot make a line of its own or talk to the terminal. A line that is too long is cut.
  */
 #include "base/log.h"
 
@@ -82,7 +82,10 @@ bool log_enabled(enum log_level level)
 	return level <= sink.level;
 }
 
-/* Copies what fits, control characters made visible; bytes from 128 on pass (UTF-8). Returns the length. */
+/*
+ * Copies what fits, control characters made visible; bytes from 128 on pass (UTF-8). Returns the
+ * length.
+ */
 static size_t escape(char *out, size_t out_len, const char *text)
 {
 	size_t len = 0;

@@ -51,7 +51,8 @@ void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(
 /*
  * Repeated failures are counted and logged once per interval:
  *	static or embedded struct log_limit limit;   (zeroed)
- *	if (log_limit_pass(&limit, 60000, &suppressed)) log_warn("... (%u more like it)", suppressed);
+ *	if (log_limit_pass(&limit, 60000, &more))
+ *		log_warn("... (%u more like it)", more);
  */
 struct log_limit {
 	_Atomic uint64_t next_ms;

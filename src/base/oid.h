@@ -45,8 +45,8 @@ static inline bool oid_is_null(const struct oid *oid)
 struct oid oid_from_bytes(enum oid_algo algo, const uint8_t *hash);
 
 /*
- * Reads exactly 40 or 64 hex digits (either case); the length tells the algorithm. -EINVAL for anything else; `len` bytes
- * are looked at, no terminator needed.
+ * Reads exactly 40 or 64 hex digits (either case); the length tells the algorithm. -EINVAL for
+ * anything else; `len` bytes are looked at, no terminator needed.
  */
 int oid_from_hex(const char *hex, size_t len, struct oid *out);
 

@@ -1,6 +1,6 @@
 /*
- * uri: splitting, putting together, redacting and escaping. It knows no schemes and judges no host names:
- * whoever hands a part to a command or a server checks that part.
+ * uri: splitting, putting together, redacting and escaping. It knows no schemes and judges no
+ * host names: whoever hands a part to a command or a server checks that part.
  */
 #include "base/uri.h"
 
@@ -231,8 +231,9 @@ int uri_format(const struct uri *uri, struct buf *out)
 /* ---- redacting ---- */
 
 /*
- * How many of the bytes behind "://" are user info. An authority that makes no sense without what lies behind it
- * (a password with a '/' in it) reaches to the last '@' there is: rather too little of a message than a secret.
+ * How many of the bytes behind "://" are user info. An authority that makes no sense without what
+ * lies behind it (a password with a '/' in it) reaches to the last '@' there is: rather too
+ * little of a message than a secret.
  */
 static size_t user_info_len(const char *text)
 {

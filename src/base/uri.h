@@ -11,7 +11,9 @@
 
 struct buf;
 
-/* The parts of scheme://[user[:password]@]host[:port]/path[?query]; all owned, NULL where absent. */
+/*
+ * The parts of scheme://[user[:password]@]host[:port]/path[?query]; all owned, NULL where absent.
+ */
 struct uri {
 	char *scheme;	/* lower case */
 	char *user;	/* percent-decoded */
@@ -21,7 +23,10 @@ struct uri {
 	char *path;	/* with its leading slash; "" when absent; query included; not decoded */
 };
 
-/* Returns -EINVAL when `text` has no scheme://, a control character, a broken %XX, or a port that is none. */
+/*
+ * Returns -EINVAL when `text` has no scheme://, a control character, a broken %XX, or a port that
+ * is none.
+ */
 int uri_parse(const char *text, struct uri *out);
 void uri_release(struct uri *uri);
 
@@ -29,8 +34,9 @@ void uri_release(struct uri *uri);
 int uri_format(const struct uri *uri, struct buf *out);
 
 /*
- * `text` with anything between "://" and the last "@" of the authority replaced by nothing; for logs, errors, the mount
- * table, status. Never fails for odd input: what cannot be parsed is cut at the "@". Writes at most out_len bytes with the NUL; returns `out`.
+ * `text` with anything between "://" and the last "@" of the authority replaced by nothing; for
+ * logs, errors, the mount table, status. Never fails for odd input: what cannot be parsed is cut
+ * at the "@". Writes at most out_len bytes with the NUL; returns `out`.
  */
 char *uri_redact(const char *text, char *out, size_t out_len);
 

@@ -1,5 +1,6 @@
 /*
- * Both verbs show the daemon's own JSON; for people it is flattened, so that a new key shows up without a line of code here.
+ * Both verbs show the daemon's own JSON; for people it is flattened, so that a new key shows up
+ * without a line of code here.
  */
 #include "cli/ask.h"
 

@@ -1,6 +1,6 @@
 /*
- * The daemon ends by itself when its mount goes: taking the mount away is all there is to do, and waiting for the daemon so that a following command
- * finds its cache closed.
+ * The daemon ends by itself when its mount goes: taking the mount away is all there is to do, and
+ * waiting for the daemon so that a following command finds its cache closed.
  */
 #include "cli/detach.h"
 

@@ -12,7 +12,7 @@
 #include "cli/mounts.h"
 
 enum detach_mode {
-	DETACH_CLEAN, /* refused while something is in use there; waits until the daemon has ended */
+	DETACH_CLEAN, /* refused while in use; waits until the daemon has ended */
 	DETACH_LAZY,  /* out of sight at once, ended when the last user is gone */
 	DETACH_DEAD,  /* its daemon is gone: out of sight, nobody to wait for */
 };

@@ -1,6 +1,6 @@
 /*
- * The pipe between the daemon and the command that started it carries lines: a letter (N note, E error, R ready) and a text. When it closes without
- * R or E, the daemon died.
+ * The pipe between the daemon and the command that started it carries lines: a letter (N note, E
+ * error, R ready) and a text. When it closes without R or E, the daemon died.
  */
 #include "cli/launch.h"
 
@@ -150,7 +150,10 @@ bool launch_ready(struct launch *launch)
 
 /* ---- what others may see ---- */
 
-/* The environment that exec left is readable in /proc/PID/environ for as long as its memory keeps its bytes. */
+/*
+ * The environment that exec left is readable in /proc/PID/environ for as long as its memory keeps
+ * its bytes.
+ */
 static void move_environment(void)
 {
 	size_t count = 0;

@@ -1,6 +1,7 @@
 /*
- * Reads proc(5)'s mountinfo: fields separated by spaces, with octal escapes for space, tab, newline and backslash; a single "-" ends the
- * optional fields, behind it come type, source and the file system's own options.
+ * Reads proc(5)'s mountinfo: fields separated by spaces, with octal escapes for space, tab,
+ * newline and backslash; a single "-" ends the optional fields, behind it come type, source and
+ * the file system's own options.
  */
 #include "cli/mounts.h"
 
@@ -150,7 +151,10 @@ const struct mount_entry *mounts_containing(const struct mount_list *list, const
 	return best;
 }
 
-/* The absolute form of `path` by its words alone: "." and empty components go, ".." takes one away. */
+/*
+ * The absolute form of `path` by its words alone: "." and empty components go, ".." takes one
+ * away.
+ */
 static char *lexical(const char *path)
 {
 	char cwd[PATH_MAX], *out, *save, *copy, *word;
@@ -185,7 +189,9 @@ static char *lexical(const char *path)
 	return out;
 }
 
-/* What the symbolic link `path` says, made absolute by the folder it is in; NULL when it is none. */
+/*
+ * What the symbolic link `path` says, made absolute by the folder it is in; NULL when it is none.
+ */
 static char *link_target(const char *path)
 {
 	char target[PATH_MAX], *out;

@@ -1,5 +1,6 @@
 /*
- * mounts: the xcpfs mounts of this mount namespace, from /proc/self/mountinfo. A mountpoint is never touched: it may hang.
+ * mounts: the xcpfs mounts of this mount namespace, from /proc/self/mountinfo. A mountpoint is
+ * never touched: it may hang.
  *
  * Threads: any; nothing is shared.
  */
@@ -27,14 +28,17 @@ int mounts_parse(FILE *mountinfo,
 		 struct mount_list *out); /* the same from any text of that form; -ENOMEM */
 void mounts_release(struct mount_list *list);
 
-/* The topmost mount exactly at `path`, or (mounts_containing) the one that `path` is in. NULL when there is none. Borrowed. */
+/*
+ * The topmost mount exactly at `path`, or (mounts_containing) the one that `path` is in. NULL
+ * when there is none. Borrowed.
+ */
 const struct mount_entry *mounts_at(const struct mount_list *list, const char *path);
 const struct mount_entry *mounts_containing(const struct mount_list *list, const char *path);
 
 /*
- * `path` made absolute, with symbolic links followed, without touching what is mounted: as soon as it is
- * found to lie in a mount of the list, nothing more is looked at. The caller frees. NULL: the error is in
- * err.
+ * `path` made absolute, with symbolic links followed, without touching what is mounted: as soon
+ * as it is found to lie in a mount of the list, nothing more is looked at. The caller frees.
+ * NULL: the error is in err.
  */
 char *mounts_resolve(const struct mount_list *list, const char *path, struct xcp_error *err);
 

@@ -1,5 +1,6 @@
 /*
- * A thin table over getopt_long(), so that an option exists in exactly one place. It knows nothing of what the options mean.
+ * A thin table over getopt_long(), so that an option exists in exactly one place. It knows
+ * nothing of what the options mean.
  */
 #include "cli/option_table.h"
 

@@ -1,5 +1,6 @@
 /*
- * option_table: each option declared once; parser, help text and man page use the same words in the same order.
+ * option_table: each option declared once; parser, help text and man page use the same words in
+ * the same order.
  *
  * Threads: the main thread.
  */
@@ -15,12 +16,16 @@ struct option_row {
 	const char *help;
 };
 
-/* Takes one option that was given; `value` is NULL for those without. 0, or -errno after having printed why. */
+/*
+ * Takes one option that was given; `value` is NULL for those without. 0, or -errno after having
+ * printed why.
+ */
 typedef int (*option_fn)(void *arg, const char *name, const char *value);
 
 /*
- * Parses argv[1..argc) against the table (ended by a row without a name) and moves the operands to *out_operands, which points into argv. Options
- * may follow operands; "--" ends them. Prints a sentence on stderr and returns -EINVAL for what it does not know.
+ * Parses argv[1..argc) against the table (ended by a row without a name) and moves the operands
+ * to *out_operands, which points into argv. Options may follow operands; "--" ends them. Prints a
+ * sentence on stderr and returns -EINVAL for what it does not know.
  */
 int option_table_parse(const struct option_row *rows, int argc, char **argv, option_fn take,
 		       void *arg, char ***out_operands, int *out_operand_count);

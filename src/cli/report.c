@@ -1,5 +1,6 @@
 /*
- * Turns snapshots into JSON with jansson. Strings from outside may not be UTF-8; they are shown with their odd bytes escaped as %XX.
+ * Turns snapshots into JSON with jansson. Strings from outside may not be UTF-8; they are shown
+ * with their odd bytes escaped as %XX.
  */
 #include "cli/report.h"
 
@@ -258,7 +259,10 @@ static int percent_decode(const char *text, char *out, size_t out_len)
 	return 0;
 }
 
-/* Walks down `path` through trees that are here; takes a lookup on *out, which the caller forgets. */
+/*
+ * Walks down `path` through trees that are here; takes a lookup on *out, which the caller
+ * forgets.
+ */
 static int find_node(const struct serve *serve, char *path, struct node **out)
 {
 	struct node *node = repo_root(serve->repo), *next;

@@ -1,9 +1,10 @@
 /*
- * The composition root of a mount. It decides the order in which parts come and go, and what to do when the remote does not answer; all else is
- * the parts' own business.
+ * The composition root of a mount. It decides the order in which parts come and go, and what to
+ * do when the remote does not answer; all else is the parts' own business.
  *
- * What a host can do is remembered for a day, so that a second mount costs one request. When a remembered ability turns out to be wrong (the
- * server asks for a password now, or has forgotten filters), it is asked again once.
+ * What a host can do is remembered for a day, so that a second mount costs one request. When a
+ * remembered ability turns out to be wrong (the server asks for a password now, or has forgotten
+ * filters), it is asked again once.
  */
 #include "cli/serve.h"
 
@@ -48,7 +49,10 @@ static void *wait_for_signal(void *arg)
 
 /* ---- the remote ---- */
 
-/* Whatever is remembered of the host, however old, as text in `out`; the age in seconds, or -1 when there is nothing. */
+/*
+ * Whatever is remembered of the host, however old, as text in `out`; the age in seconds, or -1
+ * when there is nothing.
+ */
 static int64_t remembered_caps(struct serve *serve, struct buf *out)
 {
 	const char *key = serve->config->source->identity;
@@ -84,8 +88,9 @@ static bool does_not_answer(int code)
 }
 
 /*
- * Connects, by what is remembered where that is fresh enough. *out_remembered says that nothing was sent. A remote that does not answer is
- * no failure as long as something is remembered: the repository may be in the cache.
+ * Connects, by what is remembered where that is fresh enough. *out_remembered says that nothing
+ * was sent. A remote that does not answer is no failure as long as something is remembered: the
+ * repository may be in the cache.
  */
 static int connect_remote(struct serve *serve, bool *out_remembered, struct xcp_error *err)
 {
@@ -185,7 +190,10 @@ static void close_repo(struct serve *serve)
 	node_table_free(&serve->nodes);
 }
 
-/* Opens the repository; asks anew what the server can do when a remembered answer does not fit any more. */
+/*
+ * Opens the repository; asks anew what the server can do when a remembered answer does not fit
+ * any more.
+ */
 static int open_commit(struct serve *serve, struct xcp_error *err)
 {
 	bool remembered = false;
@@ -258,9 +266,9 @@ static int serve_open(struct serve *serve, struct xcp_error *err)
 static void serve_close(struct serve *serve)
 {
 	control_close(&serve->control);
+	/* what is parked is answered while there is a session to answer to */
 	if (serve->fetch)
-		fetch_close(
-			&serve->fetch); /* parked requests are answered while there is a session to answer to */
+		fetch_close(&serve->fetch);
 	session_close(&serve->session);
 	repo_close(&serve->repo);
 	node_table_free(&serve->nodes);

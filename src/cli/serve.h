@@ -1,10 +1,11 @@
 /*
  * serve: everything that a mount is made of, put together, run, and taken apart.
  *
- *	broker (forked first) -> cache, net -> remote -> fetch -> nodes, repo -> session -> control socket
+ *	broker (forked first) -> cache, net -> remote -> fetch -> nodes, repo -> session -> control
  *	serve_run: ... ready, until unmounted or told to stop, then all of it in reverse
  *
- * Threads: the main thread, which becomes the session's. One more waits for SIGTERM, SIGINT and SIGHUP.
+ * Threads: the main thread, which becomes the session's. One more waits for SIGTERM, SIGINT and
+ * SIGHUP.
  */
 #ifndef CLI_SERVE_H
 #define CLI_SERVE_H
@@ -32,7 +33,10 @@ struct serve_config { /* all borrowed during serve_run() */
 	struct launch *launch;
 };
 
-/* Mounts and serves until the end. Returns 0, or the error that kept it from becoming ready (also told to launch). */
+/*
+ * Mounts and serves until the end. Returns 0, or the error that kept it from becoming ready (also
+ * told to launch).
+ */
 int serve_run(const struct serve_config *config);
 
 /* What is running, for the report. Set before the control socket opens. */

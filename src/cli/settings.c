@@ -1,6 +1,7 @@
 /*
- * Where every setting has its name, its default and its check. A wrong line in a file is an error that names file and line: guessing on
- * would show up much later as a mount that does something else.
+ * Where every setting has its name, its default and its check. A wrong line in a file is an error
+ * that names file and line: guessing on would show up much later as a mount that does something
+ * else.
  */
 #include "cli/settings.h"
 
@@ -169,7 +170,10 @@ static int read_file(struct settings *settings, const char *path, bool must_exis
 
 /* ---- where things are ---- */
 
-/* $`variable`/xcpfs`tail`, else ~/`fallback`/xcpfs`tail`; NULL when there is no home. The caller frees. */
+/*
+ * $`variable`/xcpfs`tail`, else ~/`fallback`/xcpfs`tail`; NULL when there is no home. The caller
+ * frees.
+ */
 static char *user_path(const char *variable, const char *fallback, const char *tail)
 {
 	const char *base = getenv(variable), *home = getenv("HOME");

@@ -1,8 +1,9 @@
 /*
  * settings: what the configuration, the environment and the command line say together.
  *
- * In this order, the later over the earlier: $XDG_CONFIG_HOME/xcpfs/config (else ~/.config/xcpfs/config), --config FILE, XCPFS_* of the
- * environment (XCPFS_CACHE_DIR for cache-dir, and so on), options. The configuration is INI:
+ * In this order, the later over the earlier: $XDG_CONFIG_HOME/xcpfs/config (else
+ * ~/.config/xcpfs/config), --config FILE, XCPFS_* of the environment (XCPFS_CACHE_DIR for
+ * cache-dir, and so on), options. The configuration is INI:
  *
  *	cache-dir = /var/cache/xcpfs
  *	timeout = 60
@@ -30,9 +31,15 @@ struct settings { /* strings owned */
 	struct host_table *hosts;
 };
 
-/* Defaults, then the user's file, then `config_file` (NULL: none), then the environment. Release also after a failure. */
+/*
+ * Defaults, then the user's file, then `config_file` (NULL: none), then the environment. Release
+ * also after a failure.
+ */
 int settings_load(const char *config_file, struct settings *out, struct xcp_error *err);
-/* One of them by its name: "cache-dir", "log-file", "log-level", "timeout", "offline". -ENOENT for another name. */
+/*
+ * One of them by its name: "cache-dir", "log-file", "log-level", "timeout", "offline". -ENOENT
+ * for another name.
+ */
 int settings_set(struct settings *settings, const char *name, const char *value,
 		 struct xcp_error *err);
 void settings_release(struct settings *settings);

@@ -45,7 +45,10 @@ int cli_main(int argc, char **argv);
 	{                                                                                          \
 		"help", 'h', NULL, "Show this help and exit."                                      \
 	}
-/* Returned by an option_fn for --help: parsing stops, the verb prints its help and exits with EXIT_OK. */
+/*
+ * Returned by an option_fn for --help: parsing stops, the verb prints its help and exits with
+ * EXIT_OK.
+ */
 #define OPTION_WANTS_HELP (-1000)
 
 #endif

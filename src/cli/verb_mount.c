@@ -1,5 +1,6 @@
 /*
- * xcpfs mount: understands the command line, makes sure that the mountpoint can be used, and starts what serves it.
+ * xcpfs mount: understands the command line, makes sure that the mountpoint can be used, and
+ * starts what serves it.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -124,8 +125,8 @@ static int check_mountpoint(const char *path, struct xcp_error *err)
 }
 
 /*
- * Finds out where to mount. A mount of ours whose daemon is dead is cleared away; one that lives is an error. The mountpoint itself is touched
- * only when no mount of ours is there.
+ * Finds out where to mount. A mount of ours whose daemon is dead is cleared away; one that lives
+ * is an error. The mountpoint itself is touched only when no mount of ours is there.
  */
 static int prepare_mountpoint(const char *typed, char **out, struct xcp_error *err)
 {
@@ -167,7 +168,10 @@ static int open_log(const struct settings *settings, bool foreground, struct xcp
 	return log_open(&config, err);
 }
 
-/* The broker is the daemon's child and ends with it; it is started while there still is a terminal to ask for a password on. */
+/*
+ * The broker is the daemon's child and ends with it; it is started while there still is a
+ * terminal to ask for a password on.
+ */
 static int serve(struct serve_config *config)
 {
 	struct xcp_error err = { 0 };

@@ -662,7 +662,10 @@ static char *name_for_messages(const char *text)
 	return out;
 }
 
-/* ssh's user is part of where the repository is, and no secret; of other kinds nothing in front of the "@" is shown. */
+/*
+ * ssh's user is part of where the repository is, and no secret; of other kinds nothing in front
+ * of the "@" is shown.
+ */
 static int add_shown_user(const struct source *source, const char **named, size_t *len,
 			  struct buf *text)
 {

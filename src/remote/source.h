@@ -26,8 +26,8 @@ enum source_kind { SOURCE_HTTP, SOURCE_SSH, SOURCE_LOCAL };
 struct source { /* all strings owned */
 	enum source_kind kind;
 	/*
-	 * For people, the mount table and logs: as written, no user info but for the user of ssh, with
-	 * "@REF" where there is one.
+	 * For people, the mount table and logs: as written, no user info but for the user of ssh,
+	 * with "@REF" where there is one.
 	 */
 	char *shown;
 	/* HTTP, SSH: without user info, without a trailing "/". LOCAL: the absolute path. */
