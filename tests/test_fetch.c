@@ -624,6 +624,31 @@ static void test_pack_cut_short_is_asked_for_again(void)
 	tear_down();
 }
 
+/* Each answer brings bytes, so that the deadline never comes. */
+static void test_pack_that_is_always_cut_short_is_given_up(void)
+{
+	struct wait wait;
+	struct oid oid;
+	bool done = false;
+
+	clock_fake(1000);
+	set_up(ALL_CAPS);
+	oid = fake_add_blob(remote, 5000, 1);
+	fake_cut(remote, 100);
+	CHECK_INT(want(&wait, &oid, NULL), 0);
+	for (unsigned i = 0; i < 10000 && !done; i++) {
+		clock_fake_advance(50);
+		usleep(1000);
+		lock_take(&waits_lock);
+		done = wait.done;
+		lock_give(&waits_lock);
+	}
+	CHECK(done);
+	CHECK_INT(wait.status, -EIO);
+	CHECK_UINT(fake_calls(remote), 6);
+	tear_down();
+}
+
 static void test_tree_in_the_place_of_a_blob_is_refused(void)
 {
 	struct wait wait;
@@ -1478,6 +1503,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_flipped_byte_is_asked_for_again);
 	TAP_RUN(test_answer_that_is_always_damaged_is_given_up);
 	TAP_RUN(test_pack_cut_short_is_asked_for_again);
+	TAP_RUN(test_pack_that_is_always_cut_short_is_given_up);
 	TAP_RUN(test_tree_in_the_place_of_a_blob_is_refused);
 	TAP_RUN(test_transient_failures_are_tried_again);
 	TAP_RUN(test_retry_after_is_obeyed);

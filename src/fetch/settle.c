@@ -14,6 +14,8 @@
 #define TRIES_MAX 3
 #define TRIES_EVERYTHING_MAX 6
 #define MISSES_MAX 2
+/* Answers that broke off: each is progress for the deadline, so something else must end them. */
+#define TRIES_IN_VAIN_MAX 6
 
 static bool is_carrier(const struct flight *flight)
 {
@@ -81,6 +83,7 @@ struct verdict {
 	size_t flight_count;	/* that did not arrive */
 	struct flight *unknown; /* the one that the server named */
 	bool complete;		/* nothing that came was lost */
+	bool in_vain;		/* bytes came, but nothing that was wanted */
 	int missing_status;	/* for what is not there, at last */
 };
 
@@ -158,6 +161,22 @@ static void settle_broken_locked(struct fetch *fetch, struct flight *flight, str
 	ask_again_locked(fetch, flight, ending);
 }
 
+/*
+ * As long as nothing comes, the deadline ends it. A server whose answers always break off would keep
+ * its readers for ever.
+ */
+static void settle_later_locked(struct fetch *fetch, struct flight *flight,
+				const struct verdict *verdict, struct ending *ending)
+{
+	/* what is wanted by nobody ends by its tries alone */
+	if (flight->kind == FLIGHT_EVERYTHING || verdict->in_vain)
+		flight->tries++;
+	if (verdict->in_vain && flight->tries >= TRIES_IN_VAIN_MAX)
+		fetch_fail_locked(fetch, flight, ending, -EIO);
+	else
+		ask_again_locked(fetch, flight, ending);
+}
+
 static void settle_flight_locked(struct fetch *fetch, struct flight *flight,
 				 const struct verdict *verdict, struct ending *ending)
 {
@@ -169,9 +188,7 @@ static void settle_flight_locked(struct fetch *fetch, struct flight *flight,
 		settle_unknown_locked(fetch, flight, verdict, ending);
 		break;
 	case END_LATER:
-		if (flight->kind == FLIGHT_EVERYTHING)
-			flight->tries++; /* all else ends with its waiters */
-		ask_again_locked(fetch, flight, ending);
+		settle_later_locked(fetch, flight, verdict, ending);
 		break;
 	case END_REFUSED:
 	case END_CANCELED:
@@ -267,6 +284,7 @@ static void judge_locked(struct batch *batch, struct verdict *out)
 		out->flight_count++;
 	out->unknown = named_locked(batch);
 	out->complete = out->end == END_OK && !unresolved;
+	out->in_vain = batch->heard && batch->arrived == batch->foreign;
 	out->missing_status = batch->foreign || unresolved ? -EBADMSG : -ENOENT;
 	if (batch->ingest && ingest_trouble(batch->ingest))
 		out->missing_status = -EIO;
