@@ -510,7 +510,13 @@ static int finish_large(struct ingest *ingest, uint32_t index, enum object_type 
 
 /* ---- deltas ---- */
 
+static bool stopped(const struct ingest *ingest)
+{
+	return ingest->config.ops->stopped && ingest->config.ops->stopped(ingest->config.arg);
+}
+
 struct large_out {
+	struct ingest *ingest;
 	struct spool spool;
 	struct hasher hasher;
 };
@@ -518,7 +524,7 @@ struct large_out {
 static int write_large(void *arg, const uint8_t *data, size_t len)
 {
 	struct large_out *out = arg;
-	int status = hasher_update(&out->hasher, data, len);
+	int status = stopped(out->ingest) ? -ECANCELED : hasher_update(&out->hasher, data, len);
 
 	return status ? status : spool_append(&out->spool, data, len);
 }
@@ -543,11 +549,14 @@ static int apply_to_large(struct ingest *ingest, uint32_t index, const struct de
 			  const struct base *base, uint64_t result_size)
 {
 	struct base_reader reader = { ingest, base };
-	struct large_out out = { 0 };
+	struct large_out out = { .ingest = ingest };
 	int status;
 
 	spool_init(&out.spool, ingest->config.ops->tmpfile, ingest->config.arg);
-	status = hasher_init_object(&out.hasher, ingest->config.algo, base->type, result_size);
+	status = spool_expect(&out.spool, result_size);
+	if (!status)
+		status = hasher_init_object(&out.hasher, ingest->config.algo, base->type,
+					    result_size);
 	if (!status)
 		status = delta_apply(delta->data, delta->len, base->size, base_read, &reader,
 				     write_large, &out);
@@ -749,15 +758,23 @@ static int on_header(void *arg, uint32_t object_count)
 		       0;
 }
 
+static int begin_large(struct ingest *ingest)
+{
+	const struct pack_entry *entry = &ingest->entry;
+	int status = spool_expect(&ingest->large, entry->size);
+
+	if (status || is_delta(entry))
+		return status;
+	return hasher_init_object(&ingest->hasher, ingest->config.algo,
+				  (enum object_type)entry->kind, entry->size);
+}
+
 static int begin_entry(struct ingest *ingest)
 {
 	const struct pack_entry *entry = &ingest->entry;
 
 	if (entry->size > ingest->config.large_limit)
-		return is_delta(entry) ?
-			       0 :
-			       hasher_init_object(&ingest->hasher, ingest->config.algo,
-						  (enum object_type)entry->kind, entry->size);
+		return begin_large(ingest);
 	if (is_delta(entry)) {
 		ingest->delta = malloc(entry->size ? (size_t)entry->size : 1);
 		return ingest->delta ? 0 : -ENOMEM;
@@ -804,6 +821,8 @@ static int on_data(void *arg, const uint8_t *data, size_t len)
 		ingest->filled += len;
 		return 0;
 	}
+	if (stopped(ingest))
+		return -ECANCELED;
 	if (!is_delta(&ingest->entry))
 		status = hasher_update(&ingest->hasher, data, len);
 	if (!status)

@@ -28,8 +28,8 @@
 #include "git/pack.h"
 
 /*
- * All get `arg`. All are required but header and entry; those return 0 or a negative errno, which
- * stops the ingest.
+ * All get `arg`. All are required but header, entry and stopped; the first two return 0 or a
+ * negative errno, which stops the ingest.
  */
 struct ingest_ops {
 	int (*header)(void *arg, uint32_t object_count);
@@ -51,6 +51,8 @@ struct ingest_ops {
 			 struct spans *out);
 	/* An unlinked file: fd or -errno. */
 	int (*tmpfile)(void *arg);
+	/* Asked every few pieces of a large object, which may go on for long: true gives it up. */
+	bool (*stopped)(void *arg);
 };
 
 struct ingest_config {

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 void spool_init(struct spool *spool, spool_open_fn open, void *arg)
@@ -21,17 +22,38 @@ void spool_release(struct spool *spool)
 	spool->len = 0;
 }
 
+static int spool_ready(struct spool *spool)
+{
+	int fd;
+
+	if (spool->fd >= 0)
+		return 0;
+	fd = spool->open(spool->arg);
+	if (fd < 0)
+		return fd;
+	spool->fd = fd;
+	return 0;
+}
+
+int spool_expect(struct spool *spool, uint64_t len)
+{
+	struct statvfs fs;
+	int status = spool_ready(spool);
+
+	if (status)
+		return status;
+	if (fstatvfs(spool->fd, &fs))
+		return -errno;
+	return len / fs.f_frsize <= fs.f_bavail / 2 ? 0 : -ENOSPC;
+}
+
 int spool_append(struct spool *spool, const void *data, size_t len)
 {
 	const uint8_t *next = data;
+	int status = spool_ready(spool);
 
-	if (spool->fd < 0) {
-		int fd = spool->open(spool->arg);
-
-		if (fd < 0)
-			return fd;
-		spool->fd = fd;
-	}
+	if (status)
+		return status;
 	while (len) {
 		ssize_t n = pwrite(spool->fd, next, len, (off_t)spool->len);
 

@@ -25,6 +25,12 @@ struct spool {
 void spool_init(struct spool *spool, spool_open_fn open, void *arg);
 void spool_release(struct spool *spool); /* empty again; may be used again */
 
+/*
+ * So many bytes will come: -ENOSPC when that is more than half of what the file system has left (they
+ * are to be copied into the cache as well).
+ */
+int spool_expect(struct spool *spool, uint64_t len);
+
 int spool_append(struct spool *spool, const void *data, size_t len);
 
 /* Exactly [off, off+len); -EIO when the file is shorter. */

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "fetch/fetch_internal.h"
+#include "git/hash.h"
 
 #define ROUND_LEN ((size_t)256 * 1024)
 /*
@@ -154,6 +155,18 @@ static int on_tmpfile(void *arg)
 	return cache_tmpfile(batch->fetch->config.cache);
 }
 
+static bool on_stopped(void *arg)
+{
+	struct batch *batch = arg;
+	struct fetch *fetch = batch->fetch;
+	bool stopped;
+
+	lock_take(&fetch->lock);
+	stopped = fetch->closing || batch->cancel_wanted;
+	lock_give(&fetch->lock);
+	return stopped;
+}
+
 static const struct ingest_ops ingest_ops = {
 	.header = on_header,
 	.entry = on_entry,
@@ -161,6 +174,7 @@ static const struct ingest_ops ingest_ops = {
 	.base_stat = on_base_stat,
 	.base_read = on_base_read,
 	.tmpfile = on_tmpfile,
+	.stopped = on_stopped,
 };
 
 /* ---- the ingest threads ---- */
@@ -194,6 +208,15 @@ static void feed(struct batch *batch, const struct chunk *chunk)
 	lock_give(&batch->fetch->lock);
 }
 
+/* Only one object is empty, and its id is known. */
+static bool size_possible(const struct cache_size *size)
+{
+	struct oid empty;
+
+	return size->size || object_hash((enum oid_algo)size->oid.algo, OBJECT_BLOB, "", 0, &empty) ||
+	       oid_equal(&size->oid, &empty);
+}
+
 static void take_sizes(struct batch *batch, struct cache_size *sizes, size_t count)
 {
 	struct fetch *fetch = batch->fetch;
@@ -202,7 +225,7 @@ static void take_sizes(struct batch *batch, struct cache_size *sizes, size_t cou
 	for (size_t i = 0; i < count; i++) {
 		if (sizes[i].size == SIZE_UNKNOWN)
 			fetch_deliver_unknown(fetch, &sizes[i].oid, FLIGHT_SIZE);
-		else
+		else if (size_possible(&sizes[i]))
 			sizes[known++] = sizes[i];
 	}
 	/* The cache first: it copies at once, and who is woken may ask for others of these. */
