@@ -73,6 +73,8 @@ void op_finish(struct op *op, int status, bool parked)
 
 	if (kind == SESSION_READ_HIT && parked)
 		kind = SESSION_READ_MISS;
+	if (status == -ESTALE)
+		reply_forget_attr(op);
 	if (status != 0)
 		status = -reply_errno(kind, status);
 	count_status(session, status);

@@ -99,6 +99,14 @@ void reply_attr(struct op *op, const struct repo_attr *attr)
 	fuse_reply_attr(op->req, &st, attr->size_known ? REPLY_TTL_S : 0);
 }
 
+/* Only the attributes: that takes no lock in the kernel that this request may hold. */
+void reply_forget_attr(struct op *op)
+{
+	struct session *session = op->session;
+
+	fuse_lowlevel_notify_inval_inode(session->fuse, node_id(session->nodes, op->node), -1, 0);
+}
+
 void reply_spans(struct op *op, struct spans *spans)
 {
 	struct iovec iov[SPANS_MAX];

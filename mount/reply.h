@@ -44,6 +44,8 @@ void reply_found(struct op *op, struct node *node); /* takes over the node's loo
 void reply_missing(fuse_req_t req);		    /* no such name, kept as a negative entry */
 void reply_attr(struct op *op, const struct repo_attr *attr);
 void reply_spans(struct op *op, struct spans *spans); /* gives the spans back */
+/* What the kernel knows of the op's node is wrong: it is to ask again. Before the reply. */
+void reply_forget_attr(struct op *op);
 void reply_xattr(struct op *op, const char *value, size_t value_len);
 
 #endif

@@ -229,6 +229,25 @@ static void test_sizes_are_set_once_and_summed(void)
 	fixture_close(&f);
 }
 
+static void test_the_size_of_the_content_wins(void)
+{
+	struct fixture f = fixture_open(4);
+	struct node *told = node_child(f.root, 0), *unknown = node_child(f.root, 1);
+
+	node_set_size(told, 10);
+	CHECK(!node_size_proven(told));
+	CHECK(!node_prove_size(told, 7)); /* somebody may have heard of 10 */
+	CHECK(node_size_proven(told));
+	CHECK(node_prove_size(told, 7));
+	CHECK(node_prove_size(unknown, 5));
+	CHECK_UINT(node_size(told), 7);
+	CHECK_UINT(node_bytes(f.table), 12);
+	node_forget(f.table, told, 1);
+	node_forget(f.table, unknown, 1);
+	CHECK_UINT(node_bytes(f.table), 0);
+	fixture_close(&f);
+}
+
 static void test_of_two_dirs_the_first_stays(void)
 {
 	struct fixture f = fixture_open(4);
@@ -322,6 +341,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_deep_tree_is_freed);
 	TAP_RUN(test_a_deep_tree_is_forgotten);
 	TAP_RUN(test_sizes_are_set_once_and_summed);
+	TAP_RUN(test_the_size_of_the_content_wins);
 	TAP_RUN(test_of_two_dirs_the_first_stays);
 	TAP_RUN(test_lookups_and_forgets_race);
 	return tap_done();

@@ -202,6 +202,19 @@ void node_set_size(struct node *node, uint64_t size)
 		atomic_fetch_add_explicit(&node->table->bytes, size, memory_order_relaxed);
 }
 
+bool node_prove_size(struct node *node, uint64_t size)
+{
+	uint64_t before = atomic_exchange_explicit(&node->size, size, memory_order_relaxed);
+
+	atomic_store_explicit(&node->proven, true, memory_order_relaxed);
+	if (before == size)
+		return true;
+	atomic_fetch_add_explicit(&node->table->bytes,
+				  before == NODE_SIZE_UNKNOWN ? size : size - before,
+				  memory_order_relaxed);
+	return before == NODE_SIZE_UNKNOWN;
+}
+
 struct dir *node_set_dir_take(struct node *node, struct dir *dir)
 {
 	struct dir *expected = NULL;

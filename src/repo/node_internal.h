@@ -33,10 +33,14 @@ struct node {
 	struct oid oid;
 	uint32_t index;		     /* of the entry in the parent's dir */
 	uint8_t kind;		     /* enum dir_kind */
+	_Atomic bool proven;	     /* size is the content's own: relaxed, a value of its own */
 	LIST_ENTRY(node) root_entry; /* a root's: under the table's lock */
 
 	_Atomic uint64_t refs; /* see above */
-	/* NODE_SIZE_UNKNOWN, then set once: relaxed, a value of its own */
+	/*
+	 * NODE_SIZE_UNKNOWN, then set once, and once more where the content has another one:
+	 * relaxed, a value of its own
+	 */
 	_Atomic uint64_t size;
 	/* owned; NULL, then set once: released with the dir's bytes, acquired to read them */
 	_Atomic(struct dir *) dir;
@@ -66,6 +70,17 @@ void node_root_free(struct node **root);
 
 /* Sizes do not change: what is known already stays. */
 void node_set_size(struct node *node, uint64_t size);
+
+/*
+ * The size of the content itself, where before a server's word was all there was. False when that
+ * was a lie, which somebody may have heard.
+ */
+bool node_prove_size(struct node *node, uint64_t size);
+
+static inline bool node_size_proven(const struct node *node)
+{
+	return atomic_load_explicit(&node->proven, memory_order_relaxed);
+}
 
 /* The sum of all known sizes. */
 uint64_t node_bytes(struct node_table *table);

@@ -378,8 +378,21 @@ int repo_getattr(struct repo *repo, struct node *node, struct repo_wait *wait,
 static int read_content(struct node *node, struct content *content, uint64_t off, size_t len,
 			struct spans *out)
 {
-	node_set_size(node, content->size);
+	if (!node_prove_size(node, content->size))
+		return -ESTALE;
 	return content_read(content, off, len, out);
+}
+
+/* The same of bytes that were in the cache. */
+static int check_cached(struct repo *repo, struct node *node, struct spans *out)
+{
+	uint64_t size;
+
+	if (node_size_proven(node) || !fetch_size_known(repo->fetch, &node->oid, &size) ||
+	    node_prove_size(node, size))
+		return 0;
+	spans_release(out);
+	return -ESTALE;
 }
 
 int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len,
@@ -402,7 +415,7 @@ int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len,
 		return read_content(node, content, off, len, out);
 	ret = fetch_read(repo->fetch, &node->oid, off, len, out);
 	if (ret != -ENOENT)
-		return ret;
+		return ret ? ret : check_cached(repo, node, out);
 	ret = content_fetch(repo, node, wait, &content);
 	if (ret)
 		return ret;
@@ -416,7 +429,8 @@ static int link_target(struct node *node, struct content *content, struct block 
 	struct block *block;
 	int ret;
 
-	node_set_size(node, content->size);
+	if (!node_prove_size(node, content->size))
+		return -ESTALE;
 	if (content->size > LINK_MAX_LEN)
 		return -ENAMETOOLONG;
 	ret = content_block(content, LINK_MAX_LEN, &block);

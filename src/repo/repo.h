@@ -145,14 +145,15 @@ struct node *repo_parent(struct repo *repo, struct node *node);
 
 /*
  * Bytes of a file; len at most 1 MiB. Cut at the end; empty behind it. -EISDIR, -EINVAL for a
- * link.
+ * link. -ESTALE once, when it turns out that the size that was given out is wrong (a server lied
+ * about it): from now on the right one is.
  */
 int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len,
 	      struct repo_wait *wait, struct spans *out);
 
 /*
  * The link's target as a block; -EINVAL for what is no link, -ENAMETOOLONG for one longer than
- * 4,095 bytes, -EIO for one with a NUL.
+ * 4,095 bytes, -EIO for one with a NUL, -ESTALE as above.
  */
 int repo_readlink(struct repo *repo, struct node *node, struct repo_wait *wait, struct block **out);
 
