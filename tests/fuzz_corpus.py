@@ -181,7 +181,9 @@ def fuzz_source(_repos):
                  "ssh://git@example.org:22/~user/r.git", "git@example.org:path/r.git@v1",
                  "file:///tmp/r%20x.git", "/tmp/a@b.git@v2", "./here", "..", "hf:a/b", "-x/y",
                  "https://example.org/r@" + "a" * 40):
-        yield text.encode()
+        yield b"\0" + text.encode()
+    yield b"\1v1.2\nowner/repo"
+    yield b"\1feature/x\nhttps://example.org/a@b"
 
 
 def record(kind, codec, block, size, raw_len, body):
