@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """The CGI in front of git http-backend: records what a request asks for, then becomes the
 real http-backend. Runs as a program under lighttpd; its settings come from its environment:
 
@@ -17,8 +16,7 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import wire  # pylint: disable=wrong-import-position
+import wire
 
 
 def main():
@@ -108,7 +106,3 @@ def answer_without_object_info(environ, body):
         sys.stdout.buffer.write(wire.hide_object_info(done.stdout))
     else:
         become_with_body(environ, body)
-
-
-if __name__ == "__main__":
-    main()

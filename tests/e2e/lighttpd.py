@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -193,8 +194,17 @@ class GitHttpServer:
         return "".join((self.folder / name).read_text(errors="replace")
                        for name in ("errors.log", "errors.out") if (self.folder / name).exists())
 
+    def _write_backend(self):
+        """A script that runs backend.py; bare, because it starts for every request."""
+        script = self.folder / "backend"
+        script.write_text(f"#!{sys.executable} -ISB\nimport sys\n"
+                          f"sys.path.insert(0, {os.fspath(Path(__file__).resolve().parent)!r})\n"
+                          "import backend\nbackend.main()\n")
+        script.chmod(0o755)
+        return script
+
     def _config(self):
-        backend = Path(__file__).resolve().with_name("backend.py")
+        backend = self._write_backend()
         users = self.folder / "users"
         users.write_text(f"{USER}:{PASSWORD}\n")
         (self.folder / "upload").mkdir(exist_ok=True)

@@ -62,9 +62,10 @@ class Case:
             Case._failed += 1
         say("%sok %d - %s: %s" % ("" if passed else "not ", Case._number, self.name, what))
         if not passed:
-            where = traceback.extract_stack(limit=3)
-            frame = [f for f in where if os.path.basename(f.filename) != "tap.py"][-1]
-            say(f"#   at {os.path.basename(frame.filename)}:{frame.lineno}")
+            frames = [f for f in traceback.extract_stack(limit=4)
+                      if os.path.basename(f.filename) != "tap.py"]
+            for frame in frames[-1:]:
+                say(f"#   at {os.path.basename(frame.filename)}:{frame.lineno}")
             for line in details:
                 comment(line)
         return passed
