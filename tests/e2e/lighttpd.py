@@ -182,8 +182,8 @@ class GitHttpServer:
             until = self.mark()
             began = sum(1 for _ in self._asked.read_text().splitlines())
             ended = sum(1 for r in self.requests(0, until) if r.reached_git)
-            return began == ended and until
-        return proc.wait_until(settled, 30, "requests to finish") or 0
+            return (until,) if began == ended else None
+        return proc.wait_until(settled, 30, "requests to finish")[0]
 
     def _lines(self):
         text = self._access.read_text(errors="surrogateescape")
