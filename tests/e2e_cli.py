@@ -139,8 +139,8 @@ def test_cache(t, w):
     path = next(p for p in repos.blobs(w.repo) if p != b"file0000.c")
     want = (repos.clone(w.repo) / os.fsdecode(path)).read_bytes()
     t.equal(mount.read(path), want, "the mount goes on")
-    t.equal(differential.compare(mount.path, repos.clone(w.repo)).differences, [],
-            "differences after clear")
+    walk = differential.Comparison(mount.path, repos.clone(w.repo))
+    t.equal(walk.run(os.path.dirname(path)).differences, [], "differences after clear")
     mount.unmount()
     t.equal(proc.xcpfs("cache", "clear", "--cache-dir", mount.cache).rc, 0, "cache clear")
     info = json.loads(proc.xcpfs("cache", "info", "--json", "--cache-dir", mount.cache).out)

@@ -72,6 +72,8 @@ class GitHttpServer:
         self.port = None
         self._marks = 0
         self._process = None
+        self._backend = None
+        self._backend_path = self.folder / "backend"
         self._access = self.folder / "access.log"
         self._asked = self.folder / "asked.log"
         self._access.touch()
@@ -85,8 +87,24 @@ class GitHttpServer:
 
     def __exit__(self, *_):
         self.stop()
+        if self._backend:
+            self._backend.terminate()
+            self._backend.wait()
+
+    def _start_backend(self):
+        with socket.socket(socket.AF_UNIX) as listener, \
+                open(self.folder / "backend.err", "ab") as errors:
+            listener.bind(os.fspath(self._backend_path))
+            listener.listen(1024)
+            self._backend = subprocess.Popen(
+                [sys.executable, "-B", Path(__file__).with_name("backend.py"),
+                 str(listener.fileno()), self.root, self._asked],
+                pass_fds=[listener.fileno()], env=env.clean(), stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=errors, preexec_fn=env.die_with_parent)
 
     def start(self):
+        if self._backend is None:
+            self._start_backend()
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", self.port or 0))
@@ -192,25 +210,15 @@ class GitHttpServer:
 
     def _errors(self):
         return "".join((self.folder / name).read_text(errors="replace")
-                       for name in ("errors.log", "errors.out") if (self.folder / name).exists())
-
-    def _write_backend(self):
-        """A script that runs backend.py; bare, because it starts for every request."""
-        script = self.folder / "backend"
-        script.write_text(f"#!{sys.executable} -ISB\nimport sys\n"
-                          f"sys.path.insert(0, {os.fspath(Path(__file__).resolve().parent)!r})\n"
-                          "import backend\nbackend.main()\n")
-        script.chmod(0o755)
-        return script
+                       for name in ("errors.log", "errors.out", "backend.err") if (self.folder / name).exists())
 
     def _config(self):
-        backend = self._write_backend()
         users = self.folder / "users"
         users.write_text(f"{USER}:{PASSWORD}\n")
         (self.folder / "upload").mkdir(exist_ok=True)
         text = f"""
 server.modules = ("mod_access", "mod_accesslog", "mod_auth", "mod_authn_file", "mod_redirect",
-                  "mod_setenv", "mod_alias", "mod_cgi")
+                  "mod_scgi")
 server.document-root = "{self.root}"
 server.bind = "/dev/stdin"
 server.errorlog = "{self.folder}/errors.log"
@@ -227,13 +235,8 @@ auth.backend.plain.userfile = "{users}"
 auth.require = ("/auth/" => ("method" => "basic", "realm" => "e2e", "require" => "valid-user"))
 url.redirect = ("^/moved/([^?]*)" => "/git/${{noesc:1}}${{qsa}}")
 url.redirect-code = 301
-setenv.add-environment = ("E2E_ROOT" => "{self.root}", "E2E_LOG" => "{self._asked}",
-                          "E2E_PREFIXES" => "/git:/auth", "PATH" => "{os.environ['PATH']}",
-                          "HOME" => "{env.scratch()}/home", "GIT_CONFIG_NOSYSTEM" => "1")
 $HTTP["url"] !~ "^/(e2e-mark|moved)/" {{
-\talias.url = ("/" => "{backend}/")
-\tcgi.assign = ("" => "")
-\tcgi.execute-x-only = "disable"
+\tscgi.server = ("/" => (("socket" => "{self._backend_path}", "check-local" => "disable")))
 }}
 """
         if self.authority:

@@ -260,14 +260,6 @@ def _need_tool(*names):
     return missing
 
 
-def _need_lighttpd():
-    reason = _need_tool("lighttpd", "git")()
-    if reason:
-        return reason
-    from . import lighttpd
-    return None if lighttpd.module_exists("mod_cgi") else "lighttpd has no mod_cgi"
-
-
 def _need_tls():
     from . import lighttpd
     if not lighttpd.module_exists("mod_openssl"):
@@ -281,7 +273,7 @@ _NEEDS = {
     "root": _need_root,
     "git": _need_tool("git"),
     "curl": _need_tool("curl"),
-    "lighttpd": _need_lighttpd,
+    "lighttpd": _need_tool("lighttpd", "git"),
     "tls": _need_tls,
     "valgrind": _need_tool("valgrind"),
     "sshd": _need_tool("sshd", "ssh", "ssh-keygen"),
