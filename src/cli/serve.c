@@ -191,6 +191,18 @@ static void close_repo(struct serve *serve)
 }
 
 /*
+ * It may take long, so it is said before. The log has it each time; a person is told when a server
+ * is new.
+ */
+static void note_whole_commits(struct serve *serve)
+{
+	if (!(remote_caps(serve->remote) & REMOTE_SUBTREE))
+		launch_note(serve->config->launch,
+			    "%s has no filters: each commit comes over as a whole",
+			    serve->config->source->shown);
+}
+
+/*
  * Opens the repository; asks anew what the server can do when a remembered answer does not fit
  * any more.
  */
@@ -201,6 +213,8 @@ static int open_commit(struct serve *serve, struct xcp_error *err)
 
 	if (ret)
 		return ret;
+	if (!remembered)
+		note_whole_commits(serve);
 	ret = open_repo(serve, err);
 	if (!ret || !remembered || does_not_answer(ret) || ret == -ENOMEM ||
 	    serve->config->settings->offline)
