@@ -2,6 +2,7 @@
 """The life of a mount: how it begins, who may see it, and the ways in which it ends."""
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -91,7 +92,9 @@ def test_a_dead_daemon(t, w):
     mount.start()
     mount.kill()
     t.raises((errno.ENOTCONN, errno.ECONNABORTED), os.stat, mount.path)
-    t.equal(proc.xcpfs("status").out.count("dead"), 1, "status of all shows it as dead")
+    every = json.loads(proc.xcpfs("status", "--json").out)
+    t.equal([m["state"] for m in every if m["mountpoint"] == mount.path], ["dead"],
+            "its state in the status of all")
     t.equal(proc.xcpfs("umount", mount.path).rc, 0, "xcpfs umount cleans it up")
     t.equal(table_line(mount.path), None, "the mount table")
     mount = Mount(w.url, at=mount.path, cache=mount.cache)

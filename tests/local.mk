@@ -89,8 +89,8 @@ SHELL_TESTS += %D%/lint_layers.sh
 
 E2E_TESTS += %D%/e2e_infrastructure.py
 
-E2E_PENDING += %D%/e2e_cli.py
-E2E_PENDING += %D%/e2e_credentials.py
+E2E_TESTS += %D%/e2e_cli.py
+E2E_TESTS += %D%/e2e_credentials.py
 E2E_PENDING += %D%/e2e_faults.py
 E2E_PENDING += %D%/e2e_hostile.py
 E2E_PENDING += %D%/e2e_hosts.py
@@ -112,6 +112,25 @@ E2E_PENDING += %D%/e2e_sizes.py
 E2E_PENDING += %D%/e2e_ssh.py
 E2E_PENDING += %D%/e2e_tls_http2.py
 E2E_PENDING += %D%/e2e_valgrind.py
+E2E_TESTS += %D%/e2e_hostile.py
+E2E_TESTS += %D%/e2e_hosts.py
+E2E_TESTS += %D%/e2e_http_differential.py
+E2E_TESTS += %D%/e2e_kill.py
+E2E_TESTS += %D%/e2e_local.py
+E2E_TESTS += %D%/e2e_loop.py
+E2E_TESTS += %D%/e2e_memory.py
+E2E_TESTS += %D%/e2e_mountlife.py
+E2E_TESTS += %D%/e2e_no_filter.py
+E2E_TESTS += %D%/e2e_offline.py
+E2E_TESTS += %D%/e2e_readers.py
+E2E_TESTS += %D%/e2e_real_tree.py
+E2E_TESTS += %D%/e2e_refs.py
+E2E_TESTS += %D%/e2e_sha256.py
+E2E_TESTS += %D%/e2e_shared_cache.py
+E2E_TESTS += %D%/e2e_sizes.py
+E2E_TESTS += %D%/e2e_ssh.py
+E2E_TESTS += %D%/e2e_tls_http2.py
+E2E_TESTS += %D%/e2e_valgrind.py
 
 dist_noinst_DATA += %D%/tap.sh
 dist_noinst_DATA += %D%/e2e/__init__.py

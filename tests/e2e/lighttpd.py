@@ -71,6 +71,7 @@ class GitHttpServer:
         self.authority = authority
         self.port = None
         self._marks = 0
+        self._lost = 0                  # requests that a stop() cut off: they are in no log
         self._process = None
         self._backend = None
         self._backend_path = self.folder / "backend"
@@ -133,6 +134,7 @@ class GitHttpServer:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+            self._lost = self._unfinished()
 
     def add(self, source, name=None, **options):
         """Serves a repository (see Served.add); returns its URL."""
@@ -198,10 +200,13 @@ class GitHttpServer:
         """Waits until every request that began has finished; returns a mark."""
         def settled():
             until = self.mark()
-            began = sum(1 for _ in self._asked.read_text().splitlines())
-            ended = sum(1 for r in self.requests(0, until) if r.reached_git)
-            return (until,) if began == ended else None
+            return (until,) if self._unfinished() == self._lost else None
         return proc.wait_until(settled, 30, "requests to finish")[0]
+
+    def _unfinished(self):
+        began = len(self._asked.read_text().splitlines())
+        lines = self._lines()
+        return began - sum(1 for r in self.requests(0, len(lines)) if r.reached_git)
 
     def _lines(self):
         text = self._access.read_text(errors="surrogateescape")
@@ -209,16 +214,15 @@ class GitHttpServer:
                 if "/e2e-mark/" not in line and not line.startswith("PRI ")]
 
     def _errors(self):
-        return "".join((self.folder / name).read_text(errors="replace")
-                       for name in ("errors.log", "errors.out", "backend.err") if (self.folder / name).exists())
+        paths = [self.folder / name for name in ("errors.log", "errors.out", "backend.err")]
+        return "".join(p.read_text(errors="replace") for p in paths if p.exists())
 
     def _config(self):
         users = self.folder / "users"
         users.write_text(f"{USER}:{PASSWORD}\n")
         (self.folder / "upload").mkdir(exist_ok=True)
         text = f"""
-server.modules = ("mod_access", "mod_accesslog", "mod_auth", "mod_authn_file", "mod_redirect",
-                  "mod_scgi")
+server.modules = ("mod_accesslog", "mod_auth", "mod_authn_file", "mod_redirect", "mod_scgi")
 server.document-root = "{self.root}"
 server.bind = "/dev/stdin"
 server.errorlog = "{self.folder}/errors.log"

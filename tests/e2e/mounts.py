@@ -72,8 +72,8 @@ class Mount:
 
     def _start_in_front(self):
         self.process = subprocess.Popen(
-            [*self._under, env.XCPFS, *self.argv()], env=env.clean(**self.environ), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            [*self._under, env.XCPFS, *self.argv()], env=env.clean(**self.environ),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         proc.wait_until(lambda: self.process.poll() is not None or self.mounted(), self._timeout,
                         "the mount to appear")
         if self.process.poll() is not None:
