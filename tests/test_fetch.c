@@ -153,6 +153,22 @@ static bool settle(void)
 	return false;
 }
 
+/* Calls were made, and no call is under way. */
+static bool all_called(void)
+{
+	for (unsigned i = 0; i < 1000; i++) {
+		bool idle;
+
+		lock_take(&fetch->lock);
+		idle = TAILQ_EMPTY(&fetch->batches);
+		lock_give(&fetch->lock);
+		if (idle && fake_calls(remote))
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
 /* The first call has sent `len` bytes, and they were worked off. */
 static bool worked_off(size_t len)
 {
@@ -695,8 +711,7 @@ static void test_retry_after_is_obeyed(void)
 	oid = fake_add_blob(remote, 100, 1);
 	fake_fail(remote, 1, REMOTE_TRANSIENT, true, 20000);
 	CHECK_INT(want(&wait, &oid, NULL), 0);
-	for (unsigned i = 0; i < 1000 && fake_ended(remote) < 1; i++)
-		usleep(1000);
+	CHECK(all_called());
 	clock_fake_advance(19000);
 	usleep(50000); /* long enough for a timer that would be wrong */
 	CHECK_UINT(fake_calls(remote), 1);

@@ -23,6 +23,17 @@ static void test_waits_double_with_jitter_up_to_eight_seconds(void)
 	}
 }
 
+static void test_little_patience_makes_waits_short(void)
+{
+	struct retry retry;
+
+	retry_init(&retry, 3000, 42);
+	for (unsigned i = 0; i < 20; i++) {
+		retry_failed(&retry, i * 1000, 0, true, 0);
+		CHECK(retry_wait_ms(&retry, i * 1000) <= 750);
+	}
+}
+
 static void test_two_clients_do_not_wait_alike(void)
 {
 	struct retry a, b;
@@ -43,10 +54,12 @@ static void test_retry_after_is_a_lower_bound(void)
 	struct retry retry;
 
 	retry_init(&retry, 30000, 1);
-	retry_failed(&retry, 1000, 60000, true, 0);
-	CHECK_UINT(retry_wait_ms(&retry, 1000), 60000);
+	retry_failed(&retry, 1000, 20000, true, 0);
+	CHECK_UINT(retry_wait_ms(&retry, 1000), 20000);
 	retry_failed(&retry, 2000, 0, true, 0); /* does not shorten it */
-	CHECK_UINT(retry_wait_ms(&retry, 2000), 59000);
+	CHECK_UINT(retry_wait_ms(&retry, 2000), 19000);
+	retry_failed(&retry, 30000, 3600000, true, 0);
+	CHECK_UINT(retry_wait_ms(&retry, 30000), 30000);
 }
 
 static void test_success_forgets_everything(void)
@@ -98,6 +111,7 @@ int main(int argc, char **argv)
 	(void)argc;
 	tap_args(argv);
 	TAP_RUN(test_waits_double_with_jitter_up_to_eight_seconds);
+	TAP_RUN(test_little_patience_makes_waits_short);
 	TAP_RUN(test_two_clients_do_not_wait_alike);
 	TAP_RUN(test_retry_after_is_a_lower_bound);
 	TAP_RUN(test_success_forgets_everything);

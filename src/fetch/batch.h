@@ -72,6 +72,7 @@ struct batch {
 	bool scheduled; /* in the work queue, or being worked on */
 	bool heard;	/* something of the answer has come */
 	uint64_t progress_ms;
+	uint64_t received; /* bytes of the pack */
 
 	/* owned by the ingest thread that works on it */
 	struct ingest *ingest; /* owned */

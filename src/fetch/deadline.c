@@ -96,7 +96,7 @@ void fetch_tick(struct fetch *fetch)
 	memcpy(last_error, fetch->counters.last_error, sizeof(last_error));
 	lock_give(&fetch->lock);
 	if (expired)
-		fetch_complain(fetch, COMPLAIN_TIMEOUT,
+		fetch_complain(fetch, COMPLAIN_SILENCE,
 			       "%u waits ended: nothing came for %" PRIu64
 			       " s; check the network and the server%s%s",
 			       expired, fetch->config.patience_ms / 1000,

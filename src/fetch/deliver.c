@@ -103,7 +103,7 @@ static bool end_waits_locked(struct fetch *fetch, struct content *content, struc
 	bool waited = false;
 
 	if (flight && flight->state != FLIGHT_ARRIVED) {
-		/* What was asked for as a commit is what a person named by its id: a tag, perhaps. */
+		/* A commit is what a person named by its id: a tag, perhaps. */
 		bool fits = flight->type == OBJECT_NONE || flight->type == OBJECT_COMMIT ||
 			    flight->type == content->type;
 
@@ -129,6 +129,8 @@ bool fetch_deliver(struct fetch *fetch, struct batch *batch, struct content *con
 	known = flight_find_locked(&fetch->table, &content->oid, FLIGHT_CONTENT) ||
 		flight_find_locked(&fetch->table, &content->oid, FLIGHT_SIZE);
 	waited = end_waits_locked(fetch, content, &ending);
+	if (known)
+		fetch->progress_ms = clock_ms();
 	fetch->counters.objects_fetched++;
 	if (!waited && content->type == OBJECT_BLOB)
 		fetch->counters.objects_prefetched++;
@@ -169,6 +171,7 @@ void fetch_deliver_size(struct fetch *fetch, const struct oid *oid, uint64_t siz
 	struct flight *flight;
 
 	lock_take(&fetch->lock);
+	fetch->progress_ms = clock_ms();
 	flight = flight_find_locked(&fetch->table, oid, FLIGHT_SIZE);
 	if (flight) {
 		ending_add_locked(&fetch->table, flight, &ending, 0, NULL, size);

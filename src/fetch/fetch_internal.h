@@ -31,8 +31,8 @@
 
 /* One line per kind and interval. */
 enum complaint {
-	COMPLAIN_TRANSIENT, /* we try again: said at level info, as long as nobody had to hear of it */
-	COMPLAIN_OFFLINE,
+	COMPLAIN_TRANSIENT, /* we try again: said at level info */
+	COMPLAIN_SILENCE,   /* waits ended, or were refused at once: nothing comes */
 	COMPLAIN_DENIED,
 	COMPLAIN_GONE,
 	COMPLAIN_BROKEN,
@@ -40,7 +40,6 @@ enum complaint {
 	COMPLAIN_REFUSED,
 	COMPLAIN_MISSING,
 	COMPLAIN_TROUBLE,
-	COMPLAIN_TIMEOUT,
 	COMPLAIN_COUNT
 };
 

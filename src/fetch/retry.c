@@ -22,12 +22,15 @@ static uint64_t random_next(struct retry *retry)
 	return retry->random;
 }
 
+/* Whoever waits for `patience_ms` gets several attempts. */
 static uint64_t backoff_ms(struct retry *retry)
 {
 	uint64_t full = BACKOFF_MAX_MS;
 
 	if (retry->failures <= 5)
 		full = (uint64_t)BACKOFF_FIRST_MS << (retry->failures - 1);
+	if (full > retry->patience_ms / 4)
+		full = retry->patience_ms / 4;
 	return full / 2 + random_next(retry) % (full / 2 + 1);
 }
 
@@ -46,6 +49,8 @@ void retry_failed(struct retry *retry, uint64_t now_ms, uint64_t retry_after_ms,
 			retry->offline = true;
 	}
 	wait_ms = retry->offline ? OFFLINE_PACE_MS : backoff_ms(retry);
+	if (retry_after_ms > retry->patience_ms)
+		retry_after_ms = retry->patience_ms;
 	if (wait_ms < retry_after_ms)
 		wait_ms = retry_after_ms;
 	if (now_ms + wait_ms > retry->not_before_ms)

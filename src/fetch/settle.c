@@ -52,6 +52,8 @@ static enum end end_of(const struct batch *batch)
 {
 	if (batch->peeked)
 		return END_CANCELED;
+	if (batch->ingest_status == -ECANCELED)
+		return batch->stalled ? END_LATER : END_CANCELED;
 	if (batch->ingest_status)
 		return is_damage(batch->ingest_status) ? END_DAMAGED : END_TROUBLE;
 	if (batch->no_memory)
@@ -342,7 +344,7 @@ static void say(struct fetch *fetch, const struct batch *batch, const struct ver
 	case END_LATER:
 		if (state == FETCH_OFFLINE)
 			fetch_complain(
-				fetch, COMPLAIN_OFFLINE,
+				fetch, COMPLAIN_SILENCE,
 				"fetching %s failed (attempt %u): %s; offline: what is cached is "
 				"served; check the network",
 				what, failures, words);

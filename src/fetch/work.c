@@ -10,6 +10,7 @@
 #include "fetch/fetch_internal.h"
 #include "git/hash.h"
 
+#define PROGRESS_LEN ((uint64_t)64 * 1024)
 #define ROUND_LEN ((size_t)256 * 1024)
 /*
  * Windows of recent objects: the answer with all trees has many deltas between them, one with
@@ -29,12 +30,15 @@ void fetch_work_schedule_locked(struct fetch *fetch, struct batch *batch)
 
 /* ---- the network thread ---- */
 
-static void heard_locked(struct fetch *fetch, struct batch *batch)
+static void heard_locked(struct fetch *fetch, struct batch *batch, size_t len)
 {
 	uint64_t now_ms = clock_ms();
 
 	batch->progress_ms = now_ms;
-	fetch->progress_ms = now_ms;
+	batch->received += len;
+	/* A server that always stops after a few bytes goes nowhere: that is no progress. */
+	if (batch->received > PROGRESS_LEN)
+		fetch->progress_ms = now_ms;
 	if (batch->heard)
 		return;
 	batch->heard = true;
@@ -51,7 +55,7 @@ static bool on_pack(struct remote_sink *sink, const uint8_t *data, size_t len)
 	bool more;
 
 	lock_take(&fetch->lock);
-	heard_locked(fetch, batch);
+	heard_locked(fetch, batch, len);
 	if (!batch->no_memory && batch_append_locked(batch, data, len)) {
 		batch->no_memory = true;
 		batch_cancel_locked(batch);
@@ -72,7 +76,7 @@ static void on_size(struct remote_sink *sink, const struct oid *oid, bool known,
 	struct fetch *fetch = batch->fetch;
 
 	lock_take(&fetch->lock);
-	heard_locked(fetch, batch);
+	heard_locked(fetch, batch, 0);
 	if (!batch->no_memory && batch_append_size_locked(batch, oid, known, size)) {
 		batch->no_memory = true;
 		batch_cancel_locked(batch);
@@ -213,7 +217,8 @@ static bool size_possible(const struct cache_size *size)
 {
 	struct oid empty;
 
-	return size->size || object_hash((enum oid_algo)size->oid.algo, OBJECT_BLOB, "", 0, &empty) ||
+	return size->size ||
+	       object_hash((enum oid_algo)size->oid.algo, OBJECT_BLOB, "", 0, &empty) ||
 	       oid_equal(&size->oid, &empty);
 }
 
