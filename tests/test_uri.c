@@ -75,6 +75,10 @@ static void test_refused(void)
 		"http://[::1]x/",
 		"http://[]/",
 		"http://u:p%zz@h",
+		"http://good\\@evil\\x/",
+		"http://a b/",
+		"http://[:':1]/",
+		"http://a[b/",
 	};
 	struct uri uri = { .scheme = NULL };
 

@@ -123,6 +123,20 @@ static bool port_valid(const char *text, size_t len)
 	return value > 0 && value <= 65535;
 }
 
+/* What RFC 3986 allows (so no '\\', which others read as '/'), and bytes of names that are not ASCII. */
+static bool host_bytes_valid(const char *text, size_t len, bool literal)
+{
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)text[i];
+
+		if (isalnum(c) || c >= 128)
+			continue;
+		if (!strchr(literal ? ":.%_-" : "-._~%!$&'()*+,;=", c))
+			return false;
+	}
+	return true;
+}
+
 struct host_port {
 	const char *host, *port; /* into the text; port NULL when there is none */
 	size_t host_len, port_len;
@@ -149,6 +163,8 @@ static int split_host(const char *text, size_t len, struct host_port *out)
 			rest = end;
 		found.host_len = (size_t)(rest - text);
 	}
+	if (!host_bytes_valid(found.host, found.host_len, text[0] == '['))
+		return -EINVAL;
 	if (end - rest > 1) {
 		found.port = rest + 1;
 		found.port_len = (size_t)(end - rest) - 1;

@@ -24,8 +24,8 @@ struct uri {
 };
 
 /*
- * Returns -EINVAL when `text` has no scheme://, a control character, a broken %XX, or a port that
- * is none.
+ * Returns -EINVAL when `text` has no scheme://, a control character, a broken %XX, a host with bytes
+ * that no host has, or a port that is none.
  */
 int uri_parse(const char *text, struct uri *out);
 void uri_release(struct uri *uri);

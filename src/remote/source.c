@@ -681,6 +681,18 @@ static int add_shown_user(const struct source *source, const char **named, size_
 	return ret ? ret : buf_addf(text, "%s@", source->user);
 }
 
+/* Takes "@ref" off the end, if it is there. */
+static bool cut_ref(const char *text, size_t *len, const char *ref)
+{
+	size_t ref_len = strlen(ref);
+
+	if (*len <= ref_len || text[*len - ref_len - 1] != '@' ||
+	    strcmp(text + *len - ref_len, ref) != 0)
+		return false;
+	*len -= ref_len + 1;
+	return true;
+}
+
 /* `shown` is the text without secrets and ref, and then the ref, wherever that came from. */
 static int finish(struct parse *parse, const char *ref)
 {
@@ -700,8 +712,10 @@ static int finish(struct parse *parse, const char *ref)
 					  "commit id" :
 					  "the ref behind \"@\" is empty");
 	len = strlen(named);
-	if (out->ref && !ref && !parse->named_bare && len > strlen(out->ref))
-		len -= strlen(out->ref) + 1;
+	if (out->ref && !ref && !parse->named_bare && !cut_ref(named, &len, out->ref)) {
+		named = out->url; /* odd text, of which redaction took the ref as well */
+		len = strlen(named);
+	}
 	if (add_shown_user(out, &named, &len, &text) == 0 && buf_add(&text, named, len) == 0 &&
 	    (!out->ref || buf_addf(&text, "@%s", out->ref) == 0))
 		out->shown = buf_take_str(&text);
