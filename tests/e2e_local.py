@@ -88,7 +88,7 @@ def test_an_empty_repository(t, _):
     env.git("init", "-q", "--bare", str(path))
     result = expect_failure(path)
     t.equal(result.rc, 1, "exit code")
-    t.contains(result.err, "HEAD", "message")
+    t.contains(result.err, "empty repository", "message")
 
 
 def test_dubious_ownership_names_the_remedy(t, _):
