@@ -40,6 +40,7 @@ class Case:
 
     _number = 0
     _failed = 0
+    _lock = threading.RLock()
 
     def __init__(self, name):
         self.name = name
@@ -56,13 +57,34 @@ class Case:
     def close(self):
         self._stack.close()
 
+    def together(self, calls, at_once=6):
+        """Runs functions, some at a time: for what mostly waits. Each is (function, *args)."""
+        calls = list(calls)
+
+        def work():
+            while True:
+                with Case._lock:
+                    if not calls:
+                        return
+                    function, *args = calls.pop(0)
+                _attempt(self, lambda f=function, a=args: f(*a))
+        threads = [threading.Thread(target=work) for _ in range(at_once)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
     def ok(self, passed, what, *details):
+        with Case._lock:
+            return self._ok(passed, what, details)
+
+    def _ok(self, passed, what, details):
         Case._number += 1
         if not passed:
             Case._failed += 1
         say("%sok %d - %s: %s" % ("" if passed else "not ", Case._number, self.name, what))
         if not passed:
-            frames = [f for f in traceback.extract_stack(limit=4)
+            frames = [f for f in traceback.extract_stack(limit=6)
                       if os.path.basename(f.filename) != "tap.py"]
             for frame in frames[-1:]:
                 say(f"#   at {os.path.basename(frame.filename)}:{frame.lineno}")
@@ -103,8 +125,9 @@ class Case:
         return self.ok(False, label, f"  got: no error, {got!r}")
 
     def skip(self, what, reason):
-        Case._number += 1
-        say("ok %d - %s: %s # SKIP %s" % (Case._number, self.name, what, reason))
+        with Case._lock:
+            Case._number += 1
+            say("ok %d - %s: %s # SKIP %s" % (Case._number, self.name, what, reason))
 
     def note(self, text):
         comment(text)
