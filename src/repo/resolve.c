@@ -17,6 +17,7 @@
 
 #define FACT_REF "ref"
 #define PEEL_MAX 16 /* tags of tags */
+#define COMMIT_MAX_LEN ((size_t)16 << 20)
 
 static const char *ref_name(const struct resolve_config *config)
 {
@@ -261,7 +262,7 @@ static int parse(const struct resolve_config *config, struct content *content, s
 		 struct xcp_error *err)
 {
 	struct block *block;
-	int ret = content_block(content, (size_t)16 << 20, &block);
+	int ret = content_block(content, COMMIT_MAX_LEN, &block);
 
 	if (ret == 0) {
 		ret = commit_parse(out->commit.algo, block->data, block->len, &out->parsed);
@@ -282,6 +283,11 @@ static int bring_any(const struct resolve_config *config, const struct oid *oid,
 {
 	int ret = bring_commit(config->fetch, oid, "commit", out, err);
 
+	/* Not all of its trees came before, but what did can be shown. */
+	if (is_silence(ret) && !fetch_get(config->fetch, oid, COMMIT_MAX_LEN, out)) {
+		*err = (struct xcp_error){ 0 };
+		return 0;
+	}
 	if (ret != -EBADMSG || bring_object(config->fetch, oid, OBJECT_TAG, "tag", out, NULL))
 		return ret;
 	*err = (struct xcp_error){ 0 };
