@@ -91,7 +91,7 @@ E2E_TESTS += %D%/e2e_infrastructure.py
 
 E2E_TESTS += %D%/e2e_cli.py
 E2E_TESTS += %D%/e2e_credentials.py
-E2E_PENDING += %D%/e2e_faults.py
+E2E_TESTS += %D%/e2e_faults.py
 E2E_PENDING += %D%/e2e_lies.py
 E2E_TESTS += %D%/e2e_hostile.py
 E2E_TESTS += %D%/e2e_hosts.py
