@@ -49,10 +49,10 @@ void retry_failed(struct retry *retry, uint64_t now_ms, uint64_t retry_after_ms,
 			retry->offline = true;
 	}
 	wait_ms = retry->offline ? OFFLINE_PACE_MS : backoff_ms(retry);
-	if (retry_after_ms > retry->patience_ms)
-		retry_after_ms = retry->patience_ms;
 	if (wait_ms < retry_after_ms)
 		wait_ms = retry_after_ms;
+	if (wait_ms > retry->patience_ms / 4 * 3)
+		wait_ms = retry->patience_ms / 4 * 3;
 	if (now_ms + wait_ms > retry->not_before_ms)
 		retry->not_before_ms = now_ms + wait_ms;
 }

@@ -6,9 +6,9 @@
  *
  * A wait between attempts doubles from 250 ms to 8 s (a quarter of the patience at most), and is
  * drawn from its upper half, so that many clients do not come back at once. What the server asks
- * for (Retry-After) is a lower bound, up to the patience: whoever waits has heard of a failure by
- * then, and the next read tries again. An answer that is an error still shows that the remote is
- * there: only silence makes it offline.
+ * for (Retry-After) is a lower bound, up to three quarters of the patience: whoever waits has heard
+ * of a failure by then, and the next read gets its attempt. An answer that is an error still shows
+ * that the remote is there: only silence makes it offline.
  *
  * Threads: a struct belongs to whoever holds its owner's lock.
  */
