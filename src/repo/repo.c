@@ -419,6 +419,10 @@ int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len,
 	ret = content_fetch(repo, node, wait, &content);
 	if (ret)
 		return ret;
+	if (!content) { /* a large one has come into the cache meanwhile */
+		ret = fetch_read(repo->fetch, &node->oid, off, len, out);
+		return ret ? ret : check_cached(repo, node, out);
+	}
 	ret = read_content(node, content, off, len, out);
 	content_unref(content);
 	return ret;
@@ -457,7 +461,9 @@ static int link_get(struct repo *repo, struct node *node, struct repo_wait *wait
 	ret = fetch_get(repo->fetch, &node->oid, LINK_MAX_LEN, out);
 	if (ret == -EFBIG)
 		return -ENAMETOOLONG;
-	return ret == -ENOENT ? content_fetch(repo, node, wait, out) : ret;
+	if (ret == -ENOENT)
+		ret = content_fetch(repo, node, wait, out);
+	return ret == 0 && !*out ? -ENAMETOOLONG : ret; /* none: too large to be returned whole */
 }
 
 int repo_readlink(struct repo *repo, struct node *node, struct repo_wait *wait, struct block **out)
