@@ -16,6 +16,7 @@
 #include <xxhash.h>
 
 #define HASH_NONFATAL_OOM 1
+#define HASH_FUNCTION(key, key_len, out) (out) = (unsigned)XXH3_64bits(key, key_len)
 #define uthash_nonfatal_oom(exception) ((exception)->ino = 0)
 #include <uthash.h>
 
