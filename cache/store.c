@@ -137,7 +137,7 @@ int store_throw_away(int v1_fd, const char *name)
 	return renameat(v1_fd, name, v1_fd, path) ? -errno : 0;
 }
 
-static DIR *dir_open(int dir_fd, const char *name)
+DIR *dir_open(int dir_fd, const char *name)
 {
 	int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);

@@ -34,6 +34,7 @@
 #ifndef CACHE_STORE_H
 #define CACHE_STORE_H
 
+#include <dirent.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -94,6 +95,9 @@ int store_tmpfile(const struct store *store);
 bool store_trash_step(int tmp_fd);
 
 /* ---- parts that looking and clearing share ---- */
+
+/* A folder in a folder, not behind a link; NULL with errno set. closedir() is the caller's. */
+DIR *dir_open(int dir_fd, const char *name);
 
 /* flock(2) with an end: -EAGAIN after wait_ms. */
 int flock_wait(int fd, int operation, unsigned wait_ms);

@@ -20,16 +20,6 @@ struct usage {
 	uint64_t count, len, disk_len;
 };
 
-static DIR *dir_open(int dir_fd, const char *name)
-{
-	int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-
-	if (!dir && fd >= 0)
-		close(fd);
-	return dir;
-}
-
 /* The regular files in one directory. */
 static void usage_add(int dir_fd, const char *name, struct usage *usage)
 {
