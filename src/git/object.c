@@ -12,25 +12,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "git/protocol_internal.h"
+
 #define NAME_MAX_LEN 255
 
 /* ---- commits and tags ---- */
-
-struct text {
-	const char *data;
-	size_t len;
-};
-
-static bool text_skip(struct text *text, const char *prefix)
-{
-	size_t len = strlen(prefix);
-
-	if (text->len < len || memcmp(text->data, prefix, len) != 0)
-		return false;
-	text->data += len;
-	text->len -= len;
-	return true;
-}
 
 /* Cuts the first line off, without its newline. False when there is no newline. */
 static bool text_line(struct text *text, struct text *out)

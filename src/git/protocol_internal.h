@@ -1,5 +1,5 @@
 /*
- * protocol_internal: what the protocol's parsers share.
+ * protocol_internal: what the protocol's parsers share; its stretches of text serve objects as well.
  *
  * Threads: any; no state.
  */
