@@ -270,13 +270,11 @@ static char *format_url(const struct uri *uri)
 	return url;
 }
 
-static int fill_http(struct parse *parse, struct uri *uri)
+/* The parts of a URL that its kind has nothing against. */
+static int take_parts(struct parse *parse, struct uri *uri)
 {
 	struct source *out = parse->out;
 
-	out->kind = SOURCE_HTTP;
-	if (strip_slashes(uri->path, strlen(uri->path)) == 0)
-		return refuse(parse, "the URL names no repository");
 	out->url = format_url(uri);
 	out->identity = url_identity(parse, uri);
 	out->user = take(&uri->user);
@@ -284,6 +282,14 @@ static int fill_http(struct parse *parse, struct uri *uri)
 	out->host = take(&uri->host);
 	out->port = take(&uri->port);
 	return out->url && out->identity ? 0 : no_memory(parse->err);
+}
+
+static int fill_http(struct parse *parse, struct uri *uri)
+{
+	parse->out->kind = SOURCE_HTTP;
+	if (strip_slashes(uri->path, strlen(uri->path)) == 0)
+		return refuse(parse, "the URL names no repository");
+	return take_parts(parse, uri);
 }
 
 static int fill_ssh(struct parse *parse, struct uri *uri)
@@ -310,13 +316,7 @@ static int fill_ssh(struct parse *parse, struct uri *uri)
 		return refuse(parse, "the address names no repository");
 	if (*path == '-')
 		return refuse(parse, "the path begins with \"-\"");
-	out->url = format_url(uri);
-	out->identity = url_identity(parse, uri);
-	out->user = take(&uri->user);
-	out->password = take(&uri->password);
-	out->host = take(&uri->host);
-	out->port = take(&uri->port);
-	return out->url && out->identity ? 0 : no_memory(parse->err);
+	return take_parts(parse, uri);
 }
 
 /* A whole URL, its ref cut off already. */
