@@ -24,6 +24,7 @@ UNIT_TESTS += %D%/test_control
 UNIT_TESTS += %D%/test_delta
 UNIT_TESTS += %D%/test_dir
 UNIT_TESTS += %D%/test_dirops
+UNIT_TESTS += %D%/test_entries
 UNIT_TESTS += %D%/test_error
 UNIT_TESTS += %D%/test_fetch
 UNIT_TESTS += %D%/test_flight

@@ -17,7 +17,7 @@
 #define CONTENT_SLOTS 4
 #define META_SLOTS 2
 #define LARGE_LIMIT (1u << 20)
-#define REFUSED_FOR_S (7 * 24 * 3600) /* then a feature that was refused is tried again */
+#define REFUSED_FOR_S ((int64_t)7 * 24 * 3600) /* then a feature that was refused is tried again */
 
 /* ---- open and close ---- */
 

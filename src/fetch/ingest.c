@@ -16,14 +16,13 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "fetch/entries.h"
 #include "fetch/spool.h"
 #include "git/delta.h"
 #include "git/hash.h"
 
-#define ENTRIES_PER_CHUNK 4096u
-#define ENTRIES_MAX (4u << 20)
 #define WAITING_BUCKETS 256
-#define WAITING_MAX_COUNT 65536
+#define WAITING_MAX_COUNT 16384 /* each new object is compared with those of its buckets */
 #define WAITING_MAX_LEN (1u << 20)
 #define WINDOW_FILES 8 /* as many open files as the window may hold */
 #define READ_LEN ((size_t)512 * 1024)
@@ -34,18 +33,6 @@ struct held {
 	uint32_t index;
 	size_t cost;
 	struct content *content; /* owned */
-};
-
-/* One object of the pack. */
-struct entry {
-	uint64_t off;
-	uint64_t spool_off; /* SPOOLED: where its bytes begin in `evicted` */
-	uint64_t size;	    /* of the object, once resolved */
-	struct held *held;  /* borrowed from the window; NULL */
-	uint8_t hash[OID_MAX_LEN];
-	uint8_t type;	/* enum object_type; OBJECT_NONE while unresolved */
-	bool elsewhere; /* base_stat() has it */
-	bool spooled;
 };
 
 /* A delta whose base has not come. */
@@ -79,12 +66,7 @@ struct ingest {
 	struct ingest_config config;
 	struct pack_parser *parser;
 
-	struct entry **chunks; /* owned, each of ENTRIES_PER_CHUNK */
-	uint32_t chunk_count, entry_count;
-
-	uint32_t
-		*ids; /* open hash of entry index + 1 by id; built when the first REF_DELTA comes */
-	uint32_t id_cap, id_count;
+	struct entries entries;
 
 	TAILQ_HEAD(, held) window; /* most recent last */
 	size_t window_len;
@@ -121,148 +103,13 @@ static void lose(struct ingest *ingest, int status)
 		ingest->trouble = status;
 }
 
-/* ---- the table of entries ---- */
-
-static struct entry *entry_at(const struct ingest *ingest, uint32_t index)
-{
-	return &ingest->chunks[index / ENTRIES_PER_CHUNK][index % ENTRIES_PER_CHUNK];
-}
-
-static struct oid entry_oid(const struct ingest *ingest, const struct entry *entry)
-{
-	return oid_from_bytes(ingest->config.algo, entry->hash);
-}
-
-static int chunk_add(struct ingest *ingest)
-{
-	struct entry **chunks =
-		realloc(ingest->chunks, (ingest->chunk_count + 1) * sizeof(*chunks));
-
-	if (!chunks)
-		return -ENOMEM;
-	ingest->chunks = chunks;
-	chunks[ingest->chunk_count] = calloc(ENTRIES_PER_CHUNK, sizeof(**chunks));
-	if (!chunks[ingest->chunk_count])
-		return -ENOMEM;
-	ingest->chunk_count++;
-	return 0;
-}
-
-static int entry_add(struct ingest *ingest, uint64_t off, uint32_t *out_index)
-{
-	if (ingest->entry_count >= ENTRIES_MAX)
-		return -EFBIG;
-	if (ingest->entry_count == ingest->chunk_count * ENTRIES_PER_CHUNK) {
-		int status = chunk_add(ingest);
-
-		if (status)
-			return status;
-	}
-	*out_index = ingest->entry_count++;
-	entry_at(ingest, *out_index)->off = off;
-	return 0;
-}
-
-/* Entries come in the order of their offsets. */
-static int entry_find_off(const struct ingest *ingest, uint64_t off, uint32_t *out_index)
-{
-	uint32_t low = 0, high = ingest->entry_count;
-
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (entry_at(ingest, middle)->off < off)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (low == ingest->entry_count || entry_at(ingest, low)->off != off)
-		return -ENOENT;
-	*out_index = low;
-	return 0;
-}
-
-static uint32_t id_slot(const struct ingest *ingest, const uint8_t *hash)
-{
-	uint32_t slot;
-
-	memcpy(&slot, hash, sizeof(slot));
-	return slot & (ingest->id_cap - 1);
-}
-
-static void id_insert(struct ingest *ingest, uint32_t index)
-{
-	uint32_t slot = id_slot(ingest, entry_at(ingest, index)->hash);
-
-	while (ingest->ids[slot])
-		slot = (slot + 1) & (ingest->id_cap - 1);
-	ingest->ids[slot] = index + 1;
-	ingest->id_count++;
-}
-
-static int ids_build(struct ingest *ingest, uint32_t cap)
-{
-	uint32_t *ids = calloc(cap, sizeof(*ids));
-
-	if (!ids)
-		return -ENOMEM;
-	free(ingest->ids);
-	ingest->ids = ids;
-	ingest->id_cap = cap;
-	ingest->id_count = 0;
-	for (uint32_t i = 0; i < ingest->entry_count; i++) {
-		if (entry_at(ingest, i)->type != OBJECT_NONE)
-			id_insert(ingest, i);
-	}
-	return 0;
-}
-
-/* A full table is dropped; the next search builds a larger one. */
-static void ids_add(struct ingest *ingest, uint32_t index)
-{
-	if (ingest->ids && ingest->id_count < ingest->id_cap / 2) {
-		id_insert(ingest, index);
-		return;
-	}
-	free(ingest->ids);
-	ingest->ids = NULL;
-	ingest->id_cap = 0;
-}
-
-static int ids_reserve(struct ingest *ingest)
-{
-	uint32_t cap = ingest->id_cap ? ingest->id_cap : 1024;
-
-	while (cap / 2 <= ingest->entry_count)
-		cap *= 2;
-	return cap == ingest->id_cap ? 0 : ids_build(ingest, cap);
-}
-
-static int entry_find_oid(struct ingest *ingest, const struct oid *oid, uint32_t *out_index)
-{
-	int status = ids_reserve(ingest);
-
-	if (status)
-		return status;
-	for (uint32_t slot = id_slot(ingest, oid->hash); ingest->ids[slot];
-	     slot = (slot + 1) & (ingest->id_cap - 1)) {
-		uint32_t index = ingest->ids[slot] - 1;
-
-		if (!memcmp(entry_at(ingest, index)->hash, oid->hash, oid_len(oid))) {
-			*out_index = index;
-			return 0;
-		}
-	}
-	return -ENOENT;
-}
-
 /* ---- the window ---- */
 
 static void window_remove(struct ingest *ingest, struct held *held)
 {
 	TAILQ_REMOVE(&ingest->window, held, lru);
 	ingest->window_len -= held->cost;
-	entry_at(ingest, held->index)->held = NULL;
+	entries_at(&ingest->entries, held->index)->held = NULL;
 	content_unref(held->content);
 	free(held);
 }
@@ -270,7 +117,7 @@ static void window_remove(struct ingest *ingest, struct held *held)
 /* What nobody else keeps goes to a file, so that a later delta still finds it. */
 static void evict(struct ingest *ingest, struct held *held)
 {
-	struct entry *entry = entry_at(ingest, held->index);
+	struct entry *entry = entries_at(&ingest->entries, held->index);
 	struct block *block = held->content->block;
 
 	if (!entry->elsewhere && !entry->spooled && block) {
@@ -296,7 +143,7 @@ static void window_add(struct ingest *ingest, uint32_t index, struct content *co
 				      ingest->config.window_max_len / WINDOW_FILES;
 	TAILQ_INSERT_TAIL(&ingest->window, held, lru);
 	ingest->window_len += held->cost;
-	entry_at(ingest, index)->held = held;
+	entries_at(&ingest->entries, index)->held = held;
 	while (ingest->window_len > ingest->config.window_max_len)
 		evict(ingest, TAILQ_FIRST(&ingest->window));
 }
@@ -360,9 +207,10 @@ static int base_from_elsewhere(struct ingest *ingest, const struct oid *oid, str
 	return 0;
 }
 
-static int base_from_spool(struct ingest *ingest, const struct entry *entry, struct base *out)
+static int base_from_spool(struct ingest *ingest, uint32_t index, struct base *out)
 {
-	struct oid oid = entry_oid(ingest, entry);
+	const struct entry *entry = entries_at(&ingest->entries, index);
+	struct oid oid = entries_oid(&ingest->entries, index);
 	struct block *block = block_new((size_t)entry->size);
 	int status;
 
@@ -381,8 +229,8 @@ static int base_from_spool(struct ingest *ingest, const struct entry *entry, str
 /* The object of a resolved entry. */
 static int base_from_entry(struct ingest *ingest, uint32_t index, struct base *out)
 {
-	struct entry *entry = entry_at(ingest, index);
-	struct oid oid = entry_oid(ingest, entry);
+	struct entry *entry = entries_at(&ingest->entries, index);
+	struct oid oid = entries_oid(&ingest->entries, index);
 	struct held *held = entry->held;
 	int status;
 
@@ -393,7 +241,7 @@ static int base_from_entry(struct ingest *ingest, uint32_t index, struct base *o
 		out->content = content_ref(held->content);
 		return 0;
 	}
-	status = entry->spooled ? base_from_spool(ingest, entry, out) :
+	status = entry->spooled ? base_from_spool(ingest, index, out) :
 				  base_from_elsewhere(ingest, &oid, out);
 	if (!status && out->content)
 		window_add(ingest, index, out->content);
@@ -433,8 +281,8 @@ static size_t bucket_of_oid(const struct oid *oid)
 /* Those that waited for this entry become ready. */
 static void wake_dependents(struct ingest *ingest, uint32_t index)
 {
-	const struct entry *entry = entry_at(ingest, index);
-	struct oid oid = entry_oid(ingest, entry);
+	const struct entry *entry = entries_at(&ingest->entries, index);
+	struct oid oid = entries_oid(&ingest->entries, index);
 	const size_t buckets[2] = { bucket_of_off(entry->off), bucket_of_oid(&oid) };
 
 	if (!ingest->waiting_count)
@@ -456,13 +304,10 @@ static void wake_dependents(struct ingest *ingest, uint32_t index)
 
 static void resolved(struct ingest *ingest, uint32_t index, struct content *content)
 {
-	struct entry *entry = entry_at(ingest, index);
+	struct entry *entry = entries_at(&ingest->entries, index);
 
-	memcpy(entry->hash, content->oid.hash, sizeof(entry->hash));
-	entry->type = (uint8_t)content->type;
-	entry->size = content->size;
+	entries_name(&ingest->entries, index, content);
 	entry->elsewhere = ingest->config.ops->object(ingest->config.arg, content);
-	ids_add(ingest, index);
 	window_add(ingest, index, content);
 	wake_dependents(ingest, index);
 	content_unref(content);
@@ -625,6 +470,16 @@ static void waiting_free(struct ingest *ingest, struct waiting *waiting)
 	free(waiting);
 }
 
+static void waiting_clear(struct ingest *ingest, size_t bucket)
+{
+	struct waiting *next, *waiting = LIST_FIRST(&ingest->waiting[bucket]);
+
+	for (; waiting; waiting = next) {
+		next = LIST_NEXT(waiting, bucket);
+		waiting_free(ingest, waiting);
+	}
+}
+
 static int waiting_store(struct ingest *ingest, struct waiting *waiting,
 			 const struct delta_bytes *delta)
 {
@@ -704,13 +559,13 @@ static int base_index_of(struct ingest *ingest, uint32_t *out_index)
 	int status;
 
 	if (ingest->entry.kind == PACK_REF_DELTA) {
-		status = entry_find_oid(ingest, &ingest->entry.base_oid, out_index);
+		status = entries_find_oid(&ingest->entries, &ingest->entry.base_oid, out_index);
 		return status == -ENOENT ? -EAGAIN : status;
 	}
-	status = entry_find_off(ingest, ingest->entry.base_off, out_index);
+	status = entries_find_off(&ingest->entries, ingest->entry.base_off, out_index);
 	if (status)
 		return status;
-	return entry_at(ingest, *out_index)->type == OBJECT_NONE ? -EAGAIN : 0;
+	return entries_at(&ingest->entries, *out_index)->type == OBJECT_NONE ? -EAGAIN : 0;
 }
 
 static int resolve_from_elsewhere(struct ingest *ingest, const struct delta_bytes *delta)
@@ -792,7 +647,7 @@ static void lose_entry(struct ingest *ingest, int status)
 static int on_entry(void *arg, const struct pack_entry *entry)
 {
 	struct ingest *ingest = arg;
-	int status = entry_add(ingest, entry->off, &ingest->index);
+	int status = entries_add(&ingest->entries, entry->off, &ingest->index);
 
 	if (!status && ingest->config.ops->entry)
 		status = ingest->config.ops->entry(ingest->config.arg, entry);
@@ -895,6 +750,7 @@ struct ingest *ingest_new(const struct ingest_config *config)
 	if (!ingest)
 		return NULL;
 	ingest->config = *config;
+	entries_init(&ingest->entries, config->algo);
 	TAILQ_INIT(&ingest->window);
 	STAILQ_INIT(&ingest->ready);
 	for (size_t i = 0; i < WAITING_BUCKETS; i++)
@@ -916,23 +772,16 @@ void ingest_free(struct ingest *ingest)
 		return;
 	pack_parser_free(ingest->parser);
 	entry_reset(ingest);
-	while (!TAILQ_EMPTY(&ingest->window))
-		window_remove(ingest, TAILQ_FIRST(&ingest->window));
-	for (size_t i = 0; i < WAITING_BUCKETS; i++) {
-		struct waiting *waiting;
-
-		while ((waiting = LIST_FIRST(&ingest->waiting[i]))) {
-			LIST_REMOVE(waiting, bucket);
-			waiting_free(ingest, waiting);
-		}
+	for (struct held *held = TAILQ_FIRST(&ingest->window), *next; held; held = next) {
+		next = TAILQ_NEXT(held, lru);
+		window_remove(ingest, held);
 	}
+	for (size_t i = 0; i < WAITING_BUCKETS; i++)
+		waiting_clear(ingest, i);
 	hasher_release(&ingest->hasher);
 	spool_release(&ingest->evicted);
 	spool_release(&ingest->spilled);
-	for (uint32_t i = 0; i < ingest->chunk_count; i++)
-		free(ingest->chunks[i]);
-	free(ingest->chunks);
-	free(ingest->ids);
+	entries_release(&ingest->entries);
 	free(ingest);
 }
 

@@ -164,8 +164,8 @@ static void settle_broken_locked(struct fetch *fetch, struct flight *flight, str
 }
 
 /*
- * As long as nothing comes, the deadline ends it. A server whose answers always break off would keep
- * its readers for ever.
+ * As long as nothing comes, the deadline ends it. A server whose answers always break off would
+ * keep its readers for ever.
  */
 static void settle_later_locked(struct fetch *fetch, struct flight *flight,
 				const struct verdict *verdict, struct ending *ending)

@@ -26,8 +26,8 @@ void spool_init(struct spool *spool, spool_open_fn open, void *arg);
 void spool_release(struct spool *spool); /* empty again; may be used again */
 
 /*
- * So many bytes will come: -ENOSPC when that is more than half of what the file system has left (they
- * are to be copied into the cache as well).
+ * So many bytes will come: -ENOSPC when that is more than half of what the file system has left
+ * (they are to be copied into the cache as well).
  */
 int spool_expect(struct spool *spool, uint64_t len);
 
