@@ -109,6 +109,22 @@ def test_a_dead_daemon(t, w):
             "mounts at that place")
 
 
+def test_a_socket_that_is_not_found_is_no_death(t, w):
+    here, elsewhere = env.folder("here"), env.folder("elsewhere")
+    for folder in (here, elsewhere):
+        folder.chmod(0o700)
+    elsewhere = {"XDG_RUNTIME_DIR": str(elsewhere)}
+    mount = t.use(Mount(w.url, environ={"XDG_RUNTIME_DIR": str(here)}))
+    listed = json.loads(proc.xcpfs("status", "--json", environ=elsewhere).out)
+    t.equal([m["state"] for m in listed if m["mountpoint"] == mount.path], ["silent"], "state")
+    second = proc.xcpfs("mount", "--cache-dir", mount.cache, w.url, mount.path, environ=elsewhere)
+    t.equal(second.rc, 1, "exit code of a second mount")
+    t.contains(second.err, "mounted already", "its message")
+    t.equal(mount.read("dir/inner"), b"inner\n", "the first one lives")
+    t.equal(proc.xcpfs("umount", mount.path, environ=elsewhere).rc, 0, "exit code of umount")
+    mount.wait_gone()
+
+
 def test_mountpoints_that_cannot_be(t, w):
     file = env.folder("file") / "file"
     file.write_text("x")

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/detach.h"
 #include "mount/control.h"
 
 #define ASK_TIMEOUT_MS 10000
@@ -40,10 +41,16 @@ json_t *ask_mount(const struct mount_entry *entry, const char *request, struct x
 			xcp_error_set(err, -EPROTO,
 				      "the daemon of %s gave an answer that is no JSON",
 				      entry->mountpoint);
-	} else if (ret == -ECONNREFUSED || ret == -ENOENT) {
+	} else if ((ret == -ECONNREFUSED || ret == -ENOENT) && !mount_is_alive(entry)) {
 		xcp_error_set(err, ret,
 			      "the daemon of %s is dead; xcpfs umount %s clears the mount away",
 			      entry->mountpoint, entry->mountpoint);
+	} else if (ret == -ECONNREFUSED || ret == -ENOENT) {
+		xcp_error_set(
+			err, -ETIMEDOUT,
+			"%s is mounted, but its control socket is not found; was XDG_RUNTIME_DIR "
+			"another one when it was mounted?",
+			entry->mountpoint);
 	}
 	buf_release(&answer);
 	return out;

@@ -7,9 +7,11 @@
 #include <errno.h>
 #include <jansson.h>
 #include <poll.h>
+#include <signal.h>
 #include <spawn.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,6 +21,36 @@
 #define ASK_TIMEOUT_MS 5000
 #define END_TIMEOUT_MS 30000
 
+/*
+ * Does the kernel say that nobody serves the mount any more? Asked by a process of its own: statfs(2) goes
+ * to the daemon, and one that is stopped does not answer.
+ */
+static bool is_disconnected(const char *mountpoint)
+{
+	struct pollfd ended = { .events = POLLIN };
+	int status = 0;
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return false;
+	if (pid == 0) {
+		struct statfs ignored;
+
+		_exit(statfs(mountpoint, &ignored) && (errno == ENOTCONN || errno == ECONNABORTED));
+	}
+	ended.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (poll(&ended, 1, ASK_TIMEOUT_MS) != 1)
+		kill(pid, SIGKILL);
+	close(ended.fd);
+	/* It is not waited for longer: in the kernel it may be beyond killing. */
+	return waitpid(pid, &status, WNOHANG) == pid && WIFEXITED(status) &&
+	       WEXITSTATUS(status) == 1;
+}
+
+/*
+ * No socket is no proof of death: the mount may have been made with another XDG_RUNTIME_DIR, or in another
+ * mount namespace.
+ */
 bool mount_is_alive(const struct mount_entry *entry)
 {
 	struct buf answer = BUF_INIT;
@@ -26,7 +58,7 @@ bool mount_is_alive(const struct mount_entry *entry)
 		control_ask(entry->mountpoint, entry->uid, "status", ASK_TIMEOUT_MS, &answer, NULL);
 
 	buf_release(&answer);
-	return ret != -ECONNREFUSED && ret != -ENOENT;
+	return (ret != -ECONNREFUSED && ret != -ENOENT) || !is_disconnected(entry->mountpoint);
 }
 
 /* A pidfd of the daemon, or -1 when it does not say who it is. */

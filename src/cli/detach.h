@@ -17,7 +17,10 @@ enum detach_mode {
 	DETACH_DEAD,  /* its daemon is gone: out of sight, nobody to wait for */
 };
 
-/* Does a daemon answer for it? One that is only slow does. */
+/*
+ * Does somebody serve it? True also for a daemon that is slow, stopped, or not found by its control socket:
+ * only the kernel's word makes a mount dead.
+ */
 bool mount_is_alive(const struct mount_entry *entry);
 
 /* As root with umount2(2), else with fusermount3. -EBUSY with a remedy. */

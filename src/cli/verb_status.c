@@ -44,7 +44,7 @@ static int show_all(const struct mount_list *list, bool as_json)
 		for (size_t i = 0; i < json_array_size(all); i++) {
 			json_t *status = json_array_get(all, i);
 
-			printf("%-8s %.12s  %s on %s\n", text_of(status, "state"),
+			printf("%-8s %-12.12s  %s on %s\n", text_of(status, "state"),
 			       text_of(status, "commit"), text_of(status, "source"),
 			       text_of(status, "mountpoint"));
 		}
