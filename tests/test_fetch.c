@@ -449,6 +449,37 @@ static void test_demand_promotes_queued_company(void)
 	tear_down();
 }
 
+static void test_demand_does_not_wait_behind_company_alone(void)
+{
+	static struct directory directory;
+	const struct fetch_company company = { .gather = gather_from, .arg = &directory };
+	struct wait first, second;
+	struct oid other;
+
+	clock_fake(1000);
+	set_up(ALL_CAPS);
+	directory = (struct directory){ .count = 64 };
+	for (uint32_t i = 0; i < 64; i++)
+		directory.blobs[i] = fake_add_blob(remote, 200, i);
+	other = fake_add_blob(remote, 100, 99);
+	fake_hold(remote, true);
+	/* The only one who waits goes away before it leaves; its company leaves later, alone. */
+	CHECK_INT(want(&first, &other, NULL), 0);
+	CHECK_INT(want(&second, &directory.blobs[0], &company), 0);
+	CHECK(fetch_cancel(fetch, &second.waiter));
+	fake_release(remote, 1);
+	CHECK_INT(result(&first), 0);
+	wait_release(&first);
+	CHECK(fake_wait_calls(remote, 2));
+	CHECK_UINT(fake_call(remote, 1).want_count, 63);
+	CHECK_INT(want(&second, &directory.blobs[0], NULL), 0);
+	CHECK(fake_wait_calls(remote, 3)); /* at once, the clock stands still */
+	fake_hold(remote, false);
+	CHECK_INT(result(&second), 0);
+	wait_release(&second);
+	tear_down();
+}
+
 static void test_crawl_opens_the_window_and_scattered_reads_do_not(void)
 {
 	static struct directory directories[20];
@@ -1187,13 +1218,13 @@ static void test_refused_filter_is_remembered_and_blobs_go_by_id(void)
 		CHECK_UINT(wait.size, i + 1);
 		CHECK(settle());
 	}
-	/* the refusal, the first by id, then all of the directory */
-	CHECK_UINT(fake_calls(remote), 3);
+	/* the refusal, twice to be believed; the first by id, then all of the directory */
+	CHECK_UINT(fake_calls(remote), 4);
 	fetch_close(&fetch);
 	open_fetch();
 	CHECK_INT(want_size(&wait, &listing.large, &listing.company), 0);
 	CHECK_INT(result(&wait), 0);
-	CHECK_STR(fake_call(remote, 3).filter, "");
+	CHECK_STR(fake_call(remote, 4).filter, "");
 	tear_down();
 }
 
@@ -1328,6 +1359,24 @@ static void test_commit_goes_on_after_a_cut_answer_when_nobody_waits(void)
 	tear_down();
 }
 
+static void test_one_refusal_is_not_believed(void)
+{
+	struct history history;
+	struct wait commit;
+
+	set_up(ALL_CAPS);
+	make_history(&history);
+	fake_fail(remote, 1, REMOTE_REFUSED_FEATURE, true, 0);
+	CHECK_INT(want_commit(&commit, &history.commit), 0);
+	CHECK_INT(result(&commit), 0);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 2);
+	CHECK_STR(fake_call(remote, 1).filter, "blob:none");
+	CHECK(!fetch_has(fetch, &history.blob));
+	wait_release(&commit);
+	tear_down();
+}
+
 static void test_refused_blob_none_brings_the_whole_commit(void)
 {
 	struct history history;
@@ -1339,7 +1388,7 @@ static void test_refused_blob_none_brings_the_whole_commit(void)
 	CHECK_INT(want_commit(&commit, &history.commit), 0);
 	CHECK_INT(result(&commit), 0);
 	CHECK(settle());
-	CHECK_UINT(fake_calls(remote), 2);
+	CHECK_UINT(fake_calls(remote), 3);
 	CHECK(fetch_has(fetch, &history.blob));
 	wait_release(&commit);
 	tear_down();
@@ -1509,6 +1558,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_deltas_in_an_answer_are_resolved);
 	TAP_RUN(test_company_rides_along_and_is_counted_when_read);
 	TAP_RUN(test_demand_promotes_queued_company);
+	TAP_RUN(test_demand_does_not_wait_behind_company_alone);
 	TAP_RUN(test_crawl_opens_the_window_and_scattered_reads_do_not);
 	TAP_RUN(test_unknown_id_fails_alone_and_the_others_go_again_together);
 	TAP_RUN(test_unknown_id_that_is_not_named_is_found_by_halving);
@@ -1547,6 +1597,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_commit_without_filters_brings_everything);
 	TAP_RUN(test_old_server_is_asked_for_everything_once_more_for_what_is_lost);
 	TAP_RUN(test_commit_goes_on_after_a_cut_answer_when_nobody_waits);
+	TAP_RUN(test_one_refusal_is_not_believed);
 	TAP_RUN(test_refused_blob_none_brings_the_whole_commit);
 	TAP_RUN(test_unknown_commit_fails);
 	TAP_RUN(test_a_thousand_reads_at_once_make_few_calls);

@@ -46,6 +46,7 @@ struct batch {
 	struct remote_sink sink; /* the remote hands this back; see batch_of_sink() */
 	struct fetch *fetch;	 /* borrowed */
 	enum way way;
+	enum lane lane;	   /* of the most urgent aboard */
 	struct oid *wants; /* owned; sorted by nothing */
 	size_t want_count;
 	enum filter_kind filter_kind;
@@ -81,6 +82,7 @@ struct batch {
 	size_t arrived, foreign; /* objects; of these, with no flight */
 	size_t dropped;		 /* the cache did not take them */
 	bool peeked;		 /* the size was all that was wanted */
+	bool doubted;		 /* it was refused, which is not believed yet */
 };
 
 struct batch *batch_of_sink(struct remote_sink *sink);

@@ -66,6 +66,7 @@ struct fetch {
 	struct lock_cond work_cond, timer_cond, idle_cond;
 	bool closing, quit;
 	unsigned refused; /* enum filter_kind bits */
+	unsigned doubted; /* bits of what was refused once: an empty answer may be an accident */
 	bool sizes_refused;
 	bool size_gathering; /* somebody asks for a company of sizes: all wait and leave together */
 	struct flight *everything; /* borrowed: the flight of that kind; NULL */

@@ -166,6 +166,20 @@ void fetch_drop_locked(struct fetch *fetch, struct flight *flight)
 	fetch_flight_free_locked(fetch, flight);
 }
 
+/* A large transfer ends with the last who wanted it; others are nearly there. */
+static void cancel_unwanted_locked(struct batch *batch)
+{
+	const struct flight *flight;
+
+	if (batch->way != WAY_LARGE && batch->way != WAY_PEEK)
+		return;
+	TAILQ_FOREACH(flight, &batch->flights, link) {
+		if (flight_wanted_locked(flight))
+			return;
+	}
+	batch_cancel_locked(batch);
+}
+
 void fetch_unwanted_locked(struct fetch *fetch, struct flight *flight)
 {
 	struct flight *carrier = flight->carrier;
@@ -173,8 +187,7 @@ void fetch_unwanted_locked(struct fetch *fetch, struct flight *flight)
 	if (flight_wanted_locked(flight))
 		return;
 	if (flight->state == FLIGHT_RIDING) {
-		if (flight->batch->way == WAY_LARGE || flight->batch->way == WAY_PEEK)
-			batch_cancel_locked(flight->batch);
+		cancel_unwanted_locked(flight->batch);
 		return;
 	}
 	if (flight->state != FLIGHT_QUEUED && flight->state != FLIGHT_COVERED)

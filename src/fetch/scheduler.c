@@ -37,7 +37,8 @@ static bool worth_another_locked(const struct fetch *fetch, enum way way, uint64
 	uint64_t round_trip_ms = fetch->round_trip_ms ? fetch->round_trip_ms : ROUND_TRIP_GUESS_MS;
 	uint64_t patience_ms = round_trip_ms * 2;
 	uint64_t youngest_ms = 0;
-	struct batch *batch;
+	const struct batch *batch;
+	bool company_alone = true;
 
 	if (!fetch->running[way])
 		return true;
@@ -46,9 +47,14 @@ static bool worth_another_locked(const struct fetch *fetch, enum way way, uint64
 	if (demanded_locked(fetch, way) >= WORTH_A_REQUEST)
 		return true;
 	TAILQ_FOREACH(batch, &fetch->batches, entry) {
-		if (batch->way == way && batch->start_ms > youngest_ms)
+		if (batch->way != way)
+			continue;
+		company_alone = company_alone && batch->lane >= LANE_AHEAD;
+		if (batch->start_ms > youngest_ms)
 			youngest_ms = batch->start_ms;
 	}
+	if (company_alone) /* nobody waits behind what nobody waits for */
+		return true;
 	if (patience_ms < PATIENCE_WITH_OTHERS_MIN_MS)
 		patience_ms = PATIENCE_WITH_OTHERS_MIN_MS;
 	return now_ms >= youngest_ms + patience_ms;
@@ -57,12 +63,13 @@ static bool worth_another_locked(const struct fetch *fetch, enum way way, uint64
 static unsigned running_meta_locked(const struct fetch *fetch)
 {
 	return fetch->running[WAY_EVERYTHING] + fetch->running[WAY_TREES] +
-	       fetch->running[WAY_SIZES] + fetch->running[WAY_LISTING] + fetch->running[WAY_PEEK];
+	       fetch->running[WAY_SIZES] + fetch->running[WAY_PEEK];
 }
 
 static unsigned running_content_locked(const struct fetch *fetch)
 {
-	return fetch->running[WAY_OBJECTS] + fetch->running[WAY_LARGE];
+	return fetch->running[WAY_OBJECTS] + fetch->running[WAY_LISTING] +
+	       fetch->running[WAY_LARGE];
 }
 
 /* The last slot is not for what takes long. */
@@ -80,12 +87,12 @@ static bool may_leave_locked(const struct fetch *fetch, enum way way, uint64_t n
 		return true;
 	case WAY_SIZES:
 		return !fetch->size_gathering && worth_another_locked(fetch, way, now_ms);
-	case WAY_LISTING:
 	case WAY_PEEK:
-		return slot_to_spare(fetch->running[WAY_LISTING] + fetch->running[WAY_PEEK],
-				     fetch->config.meta_slots);
+		return slot_to_spare(fetch->running[WAY_PEEK], fetch->config.meta_slots);
+	case WAY_LISTING: /* brings contents, and many of them */
 	case WAY_LARGE:
-		return slot_to_spare(fetch->running[WAY_LARGE], fetch->config.content_slots);
+		return slot_to_spare(fetch->running[WAY_LISTING] + fetch->running[WAY_LARGE],
+				     fetch->config.content_slots);
 	default:
 		return worth_another_locked(fetch, way, now_ms);
 	}
@@ -107,9 +114,8 @@ static bool probing_locked(const struct fetch *fetch)
 
 static bool choose_way_locked(const struct fetch *fetch, uint64_t now_ms, enum way *out)
 {
-	static const enum way meta[] = { WAY_EVERYTHING, WAY_TREES, WAY_SIZES, WAY_LISTING,
-					 WAY_PEEK };
-	static const enum way content[] = { WAY_OBJECTS, WAY_LARGE };
+	static const enum way meta[] = { WAY_EVERYTHING, WAY_TREES, WAY_SIZES, WAY_PEEK };
+	static const enum way content[] = { WAY_OBJECTS, WAY_LISTING, WAY_LARGE };
 
 	if (fetch->closing || probing_locked(fetch) || retry_wait_ms(&fetch->retry, now_ms))
 		return false;
@@ -176,6 +182,8 @@ static void load_locked(struct fetch *fetch, struct batch *batch)
 				batch->deepen = 1;
 				max = 1;
 			}
+			if (!batch->want_count)
+				batch->lane = flight->lane;
 			batch_ride_locked(&fetch->table, batch, flight);
 		}
 	}

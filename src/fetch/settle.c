@@ -66,6 +66,8 @@ static enum end end_of(const struct batch *batch)
 	case REMOTE_UNKNOWN_OBJECT:
 		return END_UNKNOWN;
 	case REMOTE_REFUSED_FEATURE:
+		if (batch->doubted)
+			return END_LATER;
 		return batch->filter_kind || batch->way == WAY_SIZES ? END_REFUSED : END_BROKEN;
 	case REMOTE_DENIED:
 		return END_DENIED;
@@ -255,6 +257,21 @@ static void remember_outcome_locked(struct fetch *fetch, const struct batch *bat
 		fetch->counters.retries++;
 }
 
+#define DOUBT_SIZES 0x100u
+
+/* A refusal is believed the second time: it changes what is asked for days. */
+static void doubt_locked(struct fetch *fetch, struct batch *batch, const struct verdict *verdict)
+{
+	unsigned bit = batch->way == WAY_SIZES ? DOUBT_SIZES : batch->filter_kind;
+
+	if (verdict->end == END_OK)
+		fetch->doubted &= ~bit;
+	if (verdict->end != END_REFUSED || fetch->doubted & bit)
+		return;
+	fetch->doubted |= bit;
+	batch->doubted = true;
+}
+
 static void refuse_locked(struct fetch *fetch, const struct batch *batch)
 {
 	if (batch->way == WAY_SIZES)
@@ -409,11 +426,11 @@ static void remember_facts(struct fetch *fetch, const struct batch *batch,
 
 	if (verdict->end == END_REFUSED && batch->filter_kind)
 		fetch_fact_put(fetch, "refused", filter_fact(batch->filter_kind), "1", 1);
-	if (!verdict->complete)
+	if (!verdict->complete || batch->dropped)
 		return;
 	if (batch->way == WAY_LISTING)
 		fetch_listed_put(fetch, &batch->wants[0]);
-	if (batch->way == WAY_EVERYTHING && !batch->dropped)
+	if (batch->way == WAY_EVERYTHING)
 		fetch_fact_put(fetch, "complete", oid_to_hex(&batch->wants[0], hex), "1", 1);
 }
 
@@ -426,6 +443,8 @@ void fetch_settle(struct fetch *fetch, struct batch *batch)
 	bool back, closing;
 
 	lock_take(&fetch->lock);
+	judge_locked(batch, &verdict);
+	doubt_locked(fetch, batch, &verdict);
 	judge_locked(batch, &verdict);
 	lock_give(&fetch->lock);
 	remember_facts(fetch, batch, &verdict);
