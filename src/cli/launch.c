@@ -26,10 +26,9 @@ static int wait_for_child(int fd)
 	FILE *lines = fdopen(fd, "re");
 	char *line = NULL;
 	size_t cap = 0;
-	ssize_t len;
 	int status = -1;
 
-	while (status < 0 && lines && (len = getline(&line, &cap, lines)) > 0) {
+	while (status < 0 && lines && getline(&line, &cap, lines) > 0) {
 		if (line[0] == 'R')
 			status = EXIT_OK;
 		else
@@ -150,6 +149,13 @@ bool launch_ready(struct launch *launch)
 
 /* ---- what others may see ---- */
 
+static void free_words(char **words)
+{
+	for (size_t i = 0; words[i]; i++)
+		free(words[i]);
+	free(words);
+}
+
 /*
  * The environment that exec left is readable in /proc/PID/environ for as long as its memory keeps
  * its bytes.
@@ -166,8 +172,10 @@ static void move_environment(void)
 		return;
 	for (size_t i = 0; i < count; i++) {
 		copy[i] = strdup(environ[i]);
-		if (!copy[i])
-			return; /* the old one stays in use */
+		if (!copy[i]) {
+			free_words(copy); /* the old one stays in use */
+			return;
+		}
 	}
 	for (size_t i = 0; i < count; i++)
 		secret_wipe(environ[i], strlen(environ[i]));

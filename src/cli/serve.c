@@ -21,7 +21,7 @@
 #include "base/log.h"
 #include "cli/report.h"
 
-#define CAPS_KEPT_S (24 * 3600)
+#define CAPS_KEPT_S (INT64_C(24) * 3600)
 
 /* ---- signals ---- */
 

@@ -227,7 +227,7 @@ int settings_load(const char *config_file, struct settings *out, struct xcp_erro
 	int ret;
 
 	*out = (struct settings){ .log_level = LOG_LEVEL_INFO,
-				  .timeout_ms = DEFAULT_TIMEOUT_S * 1000 };
+				  .timeout_ms = UINT64_C(1000) * DEFAULT_TIMEOUT_S };
 	out->hosts = host_table_new();
 	if (!out->hosts || default_cache_dir(out))
 		return xcp_error_set(err, -ENOMEM, "out of memory");

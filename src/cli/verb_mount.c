@@ -138,8 +138,11 @@ static int prepare_mountpoint(const char *typed, char **out, struct xcp_error *e
 	if (ret)
 		return ret;
 	path = mounts_resolve(&list, typed, err);
-	ret = path ? 0 : err->code;
-	entry = path ? mounts_at(&list, path) : NULL;
+	if (!path) {
+		mounts_release(&list);
+		return err->code;
+	}
+	entry = mounts_at(&list, path);
 	if (entry && mount_is_alive(entry))
 		ret = xcp_error_set(err, -EBUSY,
 				    "%s is mounted already, with %s; xcpfs umount %s ends that",

@@ -712,7 +712,7 @@ static int finish(struct parse *parse, const char *ref)
 					  "commit id" :
 					  "the ref behind \"@\" is empty");
 	len = strlen(named);
-	if (out->ref && !ref && !parse->named_bare && !cut_ref(named, &len, out->ref)) {
+	if (out->ref && !ref && !parse->named_bare && out->url && !cut_ref(named, &len, out->ref)) {
 		named = out->url; /* odd text, of which redaction took the ref as well */
 		len = strlen(named);
 	}
