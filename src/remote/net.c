@@ -326,7 +326,8 @@ int net_open(const struct net_config *config, struct net **out, struct xcp_error
 	net->epoll = epoll_create1(EPOLL_CLOEXEC);
 	net->multi = curl_multi_init();
 	rc = settings_init(&net->settings, config);
-	if (rc || net->epoll < 0 || !net->multi) {
+	/* libcurl does without its wakeup when it gets no descriptors, and then never hears of us */
+	if (rc || net->epoll < 0 || !net->multi || curl_multi_wakeup(net->multi)) {
 		net_free(net);
 		return xcp_error_set(err, -ENOMEM,
 				     "cannot start the network: out of memory or descriptors");
