@@ -34,7 +34,6 @@ static const struct option {
 	{ "dirsync", KIND_FUSE, 0, NULL },
 	{ "atime", KIND_FUSE, 0, NULL },
 	{ "noatime", KIND_FUSE, 0, NULL },
-	{ "max_read=", KIND_FUSE, 0, NULL },
 	{ "context=", KIND_FUSE, 0, NULL },
 	{ "fscontext=", KIND_FUSE, 0, NULL },
 	{ "defcontext=", KIND_FUSE, 0, NULL },

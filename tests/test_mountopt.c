@@ -24,7 +24,7 @@ static void test_options_are_read(void)
 		  "allow_root",
 		  { .allow_other = true, .default_permissions = true } },
 		{ "default_permissions", "", { .default_permissions = true } },
-		{ "noexec,xattr,max_read=4096", "noexec,max_read=4096", { .xattr = true } },
+		{ "noexec,xattr,context=a", "noexec,context=a", { .xattr = true } },
 		{ "context=\"a\\,b\",open", "context=\"a\\,b\"", { .open = true } },
 	};
 
@@ -42,7 +42,7 @@ static void test_options_are_read(void)
 static void test_what_is_not_known_is_refused_by_name(void)
 {
 	static const char *const rows[] = { "nonsense", "xattrs",   "xatt",	"rw",	 "suid",
-					    "dev",	"fsname=x", "max_read", "open=1" };
+					    "dev",	"fsname=x", "max_read=4096", "open=1" };
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct mountopt got;
