@@ -184,6 +184,26 @@ def test_log(t, w):
     t.equal(os.stat(log).st_mode & 0o007, 0, "others may not read the log")
 
 
+def test_odd_circumstances(t, w):
+    """Closed streams, a full one, a limit on files, words that are empty, files without an end."""
+    mount = Mount(w.url)
+    script = {"closed streams": 'exec "$0" "$@" <&- >&- 2>&-',
+              "no file may grow": 'ulimit -f 0; exec "$0" "$@" > /dev/null 2>&1'}
+    for what, text in script.items():
+        argv = [a for a in mount.argv() if a not in ("--log-file", mount.log_path)]
+        t.equal(proc.run("bash", "-c", text, env.XCPFS, *argv).rc, 0, f"mount, {what}")
+        report = differential.compare(mount.path, repos.clone(w.repo))
+        t.equal(report.differences, [], f"differences, {what}")
+        t.equal(proc.xcpfs("umount", mount.path).rc, 0, f"umount, {what}")
+    t.equal(proc.run("bash", "-c", '"$0" help > /dev/full', env.XCPFS).rc, 1, "a full output")
+    result = proc.xcpfs("mount", w.url, "", cwd=mount.path)
+    t.equal(result.rc, 1, "an empty mountpoint is not where we are")
+    t.contains(result.err, "mountpoint is empty", "it says so")
+    for path in ("/dev/zero", "/"):
+        result = proc.xcpfs("mount", "--config", path, w.url, mount.path, timeout=20)
+        t.equal(result.rc, 2, f"--config {path}")
+
+
 tap.run([
     test_help_and_version,
     test_usage_errors,
@@ -195,4 +215,5 @@ tap.run([
     test_where_the_cache_is_by_default,
     test_quiet_when_all_is_well,
     test_log,
+    test_odd_circumstances,
 ], World, needs=("program", "fuse", "lighttpd"))

@@ -68,6 +68,13 @@ void launch_leave_terminal(const struct launch *launch)
 	}
 }
 
+/* Both come back as errors of the call, which is where they can be dealt with. */
+static void ignore_signals(void)
+{
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+}
+
 int launch_daemon(struct launch *out, int *out_status, struct xcp_error *err)
 {
 	int pipe_fds[2];
@@ -90,14 +97,14 @@ int launch_daemon(struct launch *out, int *out_status, struct xcp_error *err)
 		return 1;
 	}
 	close(pipe_fds[0]);
-	signal(SIGPIPE, SIG_IGN);
+	ignore_signals();
 	out->fd = pipe_fds[1];
 	return 0;
 }
 
 void launch_in_front(struct launch *out)
 {
-	signal(SIGPIPE, SIG_IGN);
+	ignore_signals();
 	out->fd = -1;
 }
 

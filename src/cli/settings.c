@@ -17,6 +17,7 @@
 
 #define DEFAULT_TIMEOUT_S 30
 #define MAX_TIMEOUT_S 86400
+#define FILE_MAX_LEN ((size_t)1 << 20)
 
 static const char *const setting_names[] = { "cache-dir", "log-file", "log-level",
 					     "timeout",	  "offline",  NULL };
@@ -144,21 +145,49 @@ static int take_line(void *arg, const char *section, const char *name, const cha
 	return ret == 0;
 }
 
+/* All of it as text that the caller frees; a file without an end is not read for ever. */
+static int read_text(FILE *file, char **out)
+{
+	char *text = malloc(FILE_MAX_LEN + 1);
+	size_t len = text ? fread(text, 1, FILE_MAX_LEN + 1, file) : 0;
+	int ret = 0;
+
+	if (!text)
+		return -ENOMEM;
+	if (ferror(file))
+		ret = -errno;
+	else if (len > FILE_MAX_LEN)
+		ret = -EFBIG;
+	else if (memchr(text, '\0', len))
+		ret = -EILSEQ;
+	if (ret) {
+		free(text);
+		return ret;
+	}
+	text[len] = '\0';
+	*out = text;
+	return 0;
+}
+
 static int read_file(struct settings *settings, const char *path, bool must_exist,
 		     struct xcp_error *err)
 {
 	struct reading reading = { .settings = settings, .err = err };
 	FILE *file = fopen(path, "re");
-	int line;
+	int line, ret = file ? 0 : -errno;
+	char *text = NULL;
 
-	if (!file) {
-		if (errno == ENOENT && !must_exist)
-			return 0;
-		return xcp_error_set(err, -errno, "cannot read the configuration %s: %s", path,
-				     strerror(errno));
+	if (ret == -ENOENT && !must_exist)
+		return 0;
+	if (file) {
+		ret = read_text(file, &text);
+		fclose(file);
 	}
-	line = ini_parse_file(file, take_line, &reading);
-	fclose(file);
+	if (ret)
+		return xcp_error_set(err, ret, "cannot read the configuration %s: %s", path,
+				     strerror(-ret));
+	line = ini_parse_string(text, take_line, &reading);
+	free(text);
 	if (!line)
 		return 0;
 	if (!reading.code)

@@ -133,8 +133,11 @@ static int prepare_mountpoint(const char *typed, char **out, struct xcp_error *e
 	struct mount_list list;
 	const struct mount_entry *entry;
 	char *path = NULL;
-	int ret = mounts_read(&list, err);
+	int ret;
 
+	if (!*typed) /* would be where we are: a script's unset variable */
+		return xcp_error_set(err, -ENOENT, "the mountpoint is empty; name a directory");
+	ret = mounts_read(&list, err);
 	if (ret)
 		return ret;
 	path = mounts_resolve(&list, typed, err);

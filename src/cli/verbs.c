@@ -3,9 +3,12 @@
  */
 #include "cli/verb.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 const struct verb *const verbs[] = {
 	&verb_mount, &verb_umount,  &verb_status, &verb_stats,
@@ -41,11 +44,33 @@ void verb_print_help(const struct verb *verb)
 	}
 }
 
+/* A descriptor that somebody closed would be given to a pipe or a socket, and written to as stderr. */
+static void open_standard_streams(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd > STDERR_FILENO)
+		close(fd);
+}
+
+/* What was to be read by somebody did not get there: that is no success. */
+static int check_output(int status)
+{
+	if (status != EXIT_OK || (fflush(stdout) == 0 && !ferror(stdout)))
+		return status;
+	fprintf(stderr, "xcpfs: cannot write the output: %s\n", strerror(errno));
+	return EXIT_FAILED;
+}
+
 int cli_main(int argc, char **argv)
 {
 	const struct verb *verb;
 	const char *name;
 
+	open_standard_streams();
 	if (argc < 2) {
 		fprintf(stderr,
 			"usage: xcpfs COMMAND [OPTIONS] ...; xcpfs help shows the commands\n");
@@ -62,5 +87,5 @@ int cli_main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	argv[1] = (char *)name;
-	return verb->run(verb, argc - 1, argv + 1);
+	return check_output(verb->run(verb, argc - 1, argv + 1));
 }
