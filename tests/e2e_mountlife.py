@@ -91,7 +91,7 @@ def test_a_dead_daemon(t, w):
     t.defer(mount.clean_up)
     mount.start()
     mount.kill()
-    t.raises((errno.ENOTCONN, errno.ECONNABORTED), os.stat, mount.path)
+    t.raises((errno.ENOTCONN, errno.ECONNABORTED, errno.EIO), os.stat, mount.path)
     every = json.loads(proc.xcpfs("status", "--json").out)
     t.equal([m["state"] for m in every if m["mountpoint"] == mount.path], ["dead"],
             "its state in the status of all")
