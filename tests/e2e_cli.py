@@ -3,8 +3,10 @@
 
 import json
 import os
+import signal
+import subprocess
 
-from e2e import differential, env, proc, repos, tap
+from e2e import differential, env, faults, proc, repos, tap
 from e2e.lighttpd import GitHttpServer
 from e2e.mounts import Mount
 
@@ -184,6 +186,27 @@ def test_log(t, w):
     t.equal(os.stat(log).st_mode & 0o007, 0, "others may not read the log")
 
 
+def test_giving_up_while_it_connects(t, w):
+    """Ctrl-C at a server that does not answer: nothing stays behind, neither process nor mount."""
+    server = t.use(faults.FaultServer())
+    url = server.add(w.repo, "r.git")
+    for front in ((), ("-f",)):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            rule = server.rule(faults.stall(), kind="ls-refs")
+            mount = Mount(url, *front)
+            argv = [env.XCPFS, *mount.argv()]
+            with subprocess.Popen(argv, env=env.clean(), stdin=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL) as command:
+                proc.wait_until(lambda: rule.gate.waiting, what="a request")
+                command.send_signal(number)
+                what = f"{number.name}{' -f' if front else ''}"
+                t.equal(command.wait(20 * env.patience()), -number, f"{what}: ends the command")
+            t.ok(proc.wait_until(lambda: not proc.program_children(), fail=False),
+                 f"{what}: no process is left")
+            t.ok(not mount.mounted(), f"{what}: no mount is left")
+            rule.release()
+
+
 def test_odd_circumstances(t, w):
     """Closed streams, a full one, a limit on files, words that are empty, files without an end."""
     mount = Mount(w.url)
@@ -215,5 +238,6 @@ tap.run([
     test_where_the_cache_is_by_default,
     test_quiet_when_all_is_well,
     test_log,
+    test_giving_up_while_it_connects,
     test_odd_circumstances,
 ], World, needs=("program", "fuse", "lighttpd"))

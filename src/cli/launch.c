@@ -98,6 +98,7 @@ int launch_daemon(struct launch *out, int *out_status, struct xcp_error *err)
 	}
 	close(pipe_fds[0]);
 	ignore_signals();
+	prctl(PR_SET_PDEATHSIG, SIGTERM); /* nobody waits for the mount any more */
 	out->fd = pipe_fds[1];
 	return 0;
 }
@@ -147,6 +148,7 @@ bool launch_ready(struct launch *launch)
 	bool heard = true;
 
 	if (launch->fd >= 0) {
+		prctl(PR_SET_PDEATHSIG, 0);
 		heard = send_line(launch, 'R', "");
 		close(launch->fd);
 		launch->fd = -1;

@@ -253,8 +253,12 @@ static int open_session(struct serve *serve, struct xcp_error *err)
 		.source = serve->config->source->shown,
 		.options = serve->config->options,
 	};
+	sigset_t set;
 	int ret;
 
+	/* Until now there was nothing to tidy up, and a signal just ended us. */
+	stop_signals(&set);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	node_table_set_root(serve->nodes, repo_root(serve->repo));
 	ret = session_open(&config, &serve->session, err);
 	if (ret)
@@ -313,12 +317,8 @@ int serve_run(const struct serve_config *config)
 			       .broker = config->broker,
 			       .started_s = clock_wall_s() };
 	struct xcp_error err = { 0 };
-	sigset_t set;
-	int ret;
+	int ret = serve_open(&serve, &err);
 
-	stop_signals(&set);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	ret = serve_open(&serve, &err);
 	if (ret) {
 		xcp_error_prefix(&err, "cannot mount %s on %s", config->source->shown,
 				 config->mountpoint);
