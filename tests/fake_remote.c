@@ -353,6 +353,16 @@ int remote_start_sizes(struct remote *remote, const struct oid *oids, size_t cou
 	return start(remote, oids, count, sink, out, &seen);
 }
 
+int remote_start_range(struct remote *remote, const struct range_spec *spec,
+		       struct remote_sink *sink, struct remote_call **out)
+{
+	(void)remote;
+	(void)spec;
+	(void)sink;
+	(void)out;
+	return -EOPNOTSUPP;
+}
+
 void remote_call_resume(struct remote_call *call)
 {
 	lock_take(&call->remote->lock);

@@ -432,6 +432,16 @@ int remote_start_sizes(struct remote *remote, const struct oid *oids, size_t cou
 			   out);
 }
 
+/* No remote has the bit yet. */
+int remote_start_range(struct remote *remote, const struct range_spec *spec,
+		       struct remote_sink *sink, struct remote_call **out)
+{
+	(void)spec;
+	(void)sink;
+	(void)out;
+	return remote->connected ? -EOPNOTSUPP : -ENOTCONN;
+}
+
 void remote_call_resume(struct remote_call *call)
 {
 	net_post(call->remote->net, &call->resume_job);

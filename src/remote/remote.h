@@ -46,8 +46,14 @@ enum remote_cap {
 	REMOTE_SUBTREE = 1 << 1, /* filters: a commit or tree id with a blob limit or none */
 	REMOTE_STEP = 1 << 2,	 /* what changed since objects that are here (haves, thin packs) */
 	REMOTE_SIZES = 1 << 3,	 /* sizes by id, in bulk */
-	REMOTE_RANGE = 1 << 4,	 /* bytes of a path at a commit (none yet) */
+	REMOTE_RANGE = 1 << 4,	 /* bytes of a path at a commit */
 	REMOTE_SHALLOW = 1 << 5, /* deepen */
+	/*
+	 * What comes of a fetch call may be shown before the whole object was verified: it came by
+	 * TLS, ssh or a pipe, or by plain http on loopback or where the configuration says so.
+	 * REMOTE_RANGE says the same of ranges by itself: it is not set where that does not hold.
+	 */
+	REMOTE_EARLY = 1 << 6,
 };
 
 struct remote_config {
@@ -119,12 +125,18 @@ struct remote_outcome {
 /*
  * What a call hears; embedded in the caller's struct. All on the network thread, which must not be
  * held up: copy and hand over.
- *	pack, size ... ---> done, exactly once and last
+ *	begin, pack, size ... ---> done, exactly once and last
  */
 struct remote_sink {
 	/*
-	 * Pack bytes in order. Returns false to ask for a pause: what still comes before it takes
-	 * effect (at most some 100 KiB) must be taken.
+	 * A range call only, required there: its answer begins, the bytes that follow are the file's
+	 * from `off` on. `off` is 0 and not what was asked for when the server sends the whole file.
+	 * `total` is the file's size. Returns false to give up: done() follows with REMOTE_CANCELED.
+	 */
+	bool (*begin)(struct remote_sink *sink, uint64_t off, uint64_t total);
+	/*
+	 * Bytes of the pack, or of the file, in order. Returns false to ask for a pause: what still
+	 * comes before it takes effect (at most some 100 KiB) must be taken.
 	 */
 	bool (*pack)(struct remote_sink *sink, const uint8_t *data, size_t len);
 	/* One answer of a sizes call. */
@@ -135,7 +147,7 @@ struct remote_sink {
 struct remote_call; /* owned by the remote; valid from remote_start() until done() returns */
 
 /*
- * Both copy what they are given and return at once; the sink must live until done(). Any thread.
+ * All copy what they are given and return at once; the sink must live until done(). Any thread.
  * -EOPNOTSUPP for what was not advertised.
  */
 int remote_start_fetch(struct remote *remote, const struct fetch_spec *spec,
@@ -147,6 +159,22 @@ int remote_start_sizes(struct remote *remote, const struct oid *oids, size_t cou
  * Any thread, before done() was called: the caller's own lock must make sure of that. Neither
  * waits, neither calls back at once.
  */
+/*
+ * Bytes of a file, over HTTP. REMOTE_OK: all of [off, off+len) came (or the whole file, see
+ * begin()). REMOTE_REFUSED_FEATURE: not to be had in this way, now and later (no such URL, 416, a
+ * total that is not `size`, a page instead of a file): go another way. -EOPNOTSUPP without
+ * REMOTE_RANGE.
+ */
+struct range_spec {
+	struct oid commit;
+	const char *
+		path; /* borrowed for the call: bytes from the root of the commit's tree, no "/" in front */
+	uint64_t off, len; /* len > 0 */
+	uint64_t size;	   /* of the whole file; UINT64_MAX: not known */
+};
+int remote_start_range(struct remote *remote, const struct range_spec *spec,
+		       struct remote_sink *sink, struct remote_call **out);
+
 void remote_call_resume(struct remote_call *call); /* after a pause */
 void remote_call_cancel(
 	struct remote_call
@@ -155,7 +183,7 @@ void remote_call_cancel(
 /* ---- counters ---- */
 
 struct remote_counters {
-	uint64_t requests_caps, requests_refs, requests_fetch, requests_sizes,
+	uint64_t requests_caps, requests_refs, requests_fetch, requests_sizes, requests_range,
 		requests_credential;	     /* sent, each try counted */
 	uint64_t bytes_sent, bytes_received; /* bodies as on the wire */
 	uint64_t connections;
