@@ -347,6 +347,8 @@ static void answer_readdir(struct op *op)
 {
 	struct listing listing;
 
+	if (op->off == 0)
+		repo_dir_listed(node_repo(op->node), op->node);
 	if (listing_fill(&listing, op, add_plain))
 		fuse_reply_buf(op->req, listing.data, listing.len);
 	else
@@ -372,6 +374,8 @@ static void answer_readdirplus(struct op *op)
 {
 	struct listing listing;
 
+	if (op->off == 0)
+		repo_dir_listed(node_repo(op->node), op->node);
 	if (!listing_fill(&listing, op, add_plus))
 		reply_error(op->req, ENOMEM);
 	else if (fuse_reply_buf(op->req, listing.data, listing.len) != 0)

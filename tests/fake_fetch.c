@@ -462,17 +462,19 @@ static int park_locked(struct fetch *fetch, const struct oid *oid, enum object_t
 	return 0;
 }
 
-static void gather(struct fetch *fetch, const struct fetch_company *company)
+static void gather(struct fetch *fetch, const struct fetch_company *company, bool sizes)
 {
+	struct fetch_budget budget = fetch->budget;
 	struct fetch_list list = { 0 }, old;
 
+	budget.sizes = sizes;
 	if (company && fetch->budget.count)
-		must(company->gather(company->arg, &fetch->budget, &list), "gathering");
+		must(company->gather(company->arg, &budget, &list), "gathering");
 	lock_take(&fetch->lock);
 	old = fetch->company;
 	fetch->company = list;
 	if (company)
-		fetch->company_tree = company->tree;
+		must(company->tree(company->arg, 0, &fetch->company_tree), "naming the tree");
 	lock_give(&fetch->lock);
 	fetch_list_release(&old);
 }
@@ -498,7 +500,7 @@ static int want(struct fetch *fetch, const struct oid *oid, enum object_type typ
 		return ret;
 	if (fetch->hook)
 		fetch->hook(fetch->hook_arg);
-	gather(fetch, company);
+	gather(fetch, company, size_only);
 	return ret;
 }
 

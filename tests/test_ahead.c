@@ -6,6 +6,7 @@
 static struct ahead ahead;
 static struct fetch_budget budget;
 static uint32_t next_id;
+static unsigned step;
 
 static struct oid new_oid(void)
 {
@@ -26,13 +27,13 @@ static void start(void)
 /* One miss that brings `brought` objects of which `used` are read. */
 static void miss(unsigned brought, unsigned used)
 {
-	ahead_budget(&ahead, &budget);
+	ahead_budget(&ahead, false, &budget);
 	for (unsigned i = 0; i < brought; i++) {
 		struct oid oid = new_oid();
 
-		ahead_brought(&ahead, &oid);
+		ahead_brought(&ahead, &oid, 100, CRAWL_NO_STEP);
 		if (i < used)
-			ahead_used(&ahead, &oid);
+			ahead_used(&ahead, &oid, &step);
 	}
 }
 
@@ -96,11 +97,11 @@ static void test_first_read_counts_once(void)
 	start();
 	oid = new_oid();
 	never = new_oid();
-	CHECK(!ahead_used(&ahead, &oid));
-	ahead_brought(&ahead, &oid);
-	CHECK(!ahead_used(&ahead, &never));
-	CHECK(ahead_used(&ahead, &oid));
-	CHECK(!ahead_used(&ahead, &oid));
+	CHECK(!ahead_used(&ahead, &oid, &step));
+	ahead_brought(&ahead, &oid, 100, CRAWL_NO_STEP);
+	CHECK(!ahead_used(&ahead, &never, &step));
+	CHECK(ahead_used(&ahead, &oid, &step));
+	CHECK(!ahead_used(&ahead, &oid, &step));
 	CHECK_UINT(ahead.total_used, 1);
 }
 

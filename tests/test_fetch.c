@@ -230,8 +230,36 @@ struct directory {
 	size_t count;
 	unsigned gathers;
 	struct fetch_budget last;
-	bool sizes; /* asked for sizes: those not known */
+	struct oid trees[8]; /* its own and those above it */
+	unsigned depth;	     /* so many of these */
+	size_t files;	     /* below any of them */
 };
+
+static int tree_above(void *arg, unsigned up, struct oid *out)
+{
+	const struct directory *directory = arg;
+
+	if (up >= directory->depth)
+		return -ENOENT;
+	*out = directory->trees[up];
+	return 0;
+}
+
+static size_t count_files(void *arg, unsigned up, size_t max)
+{
+	const struct directory *directory = arg;
+
+	(void)up;
+	return directory->files < max ? directory->files : max;
+}
+
+static int no_children(void *arg, unsigned up, struct fetch_list *out)
+{
+	(void)arg;
+	(void)up;
+	(void)out;
+	return 0;
+}
 
 static int gather_from(void *arg, const struct fetch_budget *budget, struct fetch_list *out)
 {
@@ -242,8 +270,8 @@ static int gather_from(void *arg, const struct fetch_budget *budget, struct fetc
 	for (size_t i = 0; i < directory->count && out->count < budget->count; i++) {
 		uint64_t size;
 
-		if (directory->sizes ? fetch_size_known(fetch, &directory->blobs[i], &size) :
-				       fetch_has(fetch, &directory->blobs[i]))
+		if (budget->sizes ? fetch_size_known(fetch, &directory->blobs[i], &size) :
+				    fetch_has(fetch, &directory->blobs[i]))
 			continue;
 		if (fetch_list_add(out, &directory->blobs[i]))
 			return -ENOMEM;
@@ -1059,7 +1087,7 @@ static void test_large_file_comes_alone_and_as_a_file(void)
 
 static void test_sizes_of_a_directory_cost_one_call(void)
 {
-	struct directory directory = { .count = 500, .sizes = true };
+	struct directory directory = { .count = 500 };
 	const struct fetch_company company = { .gather = gather_from, .arg = &directory };
 	struct wait wait;
 
@@ -1102,7 +1130,14 @@ static void make_listing(struct listing *listing, size_t count)
 
 	memset(listing, 0, sizeof(*listing));
 	listing->directory.count = count;
-	listing->company = (struct fetch_company){ gather_from, &listing->directory, tree };
+	listing->directory.trees[0] = tree;
+	listing->directory.depth = 1;
+	listing->company = (struct fetch_company){ .gather = gather_from,
+						   .tree = tree_above,
+						   .count = count_files,
+						   .children = no_children,
+						   .arg = &listing->directory,
+						   .listed = true };
 	for (size_t i = 0; i < count; i++) {
 		listing->directory.blobs[i] = fake_add_blob(remote, i + 1, (uint32_t)i);
 		fake_include(remote, &tree, &listing->directory.blobs[i]);
@@ -1434,8 +1469,7 @@ static void *read_many(void *arg)
 		directory = &crowd.directories[(random >> 8) % (FILES / 50)];
 		oid = &directory->blobs[(random >> 16) % 50];
 		own = *directory; /* it counts */
-		company =
-			(struct fetch_company){ .gather = gather_from, .arg = &own, .tree = { 0 } };
+		company = (struct fetch_company){ .gather = gather_from, .arg = &own };
 		want(&wait, oid, &company);
 		if (result(&wait) || !wait.content || !oid_equal(&wait.content->oid, oid))
 			crowd.wrong[id]++;

@@ -159,6 +159,7 @@ static void add_requests(const struct serve *serve, const struct fetch_counters 
 	json_object_set_new(kinds, "trees", json_count(fetch->batches_trees));
 	json_object_set_new(kinds, "objects", json_count(fetch->batches_objects));
 	json_object_set_new(kinds, "listing", json_count(fetch->batches_listing));
+	json_object_set_new(kinds, "subtree", json_count(fetch->batches_subtree));
 	json_object_set_new(kinds, "sizes", json_count(fetch->batches_sizes));
 	json_object_set_new(kinds, "large", json_count(fetch->batches_large));
 	json_object_set_new(out, "batches", kinds);

@@ -32,7 +32,13 @@ struct fetch;
 #define BATCH_QUEUE_MAX (1u << 20)
 
 /* What a refusal would be about; bits in fetch->refused. */
-enum filter_kind { FILTER_NONE = 0, FILTER_BLOB_NONE = 1, FILTER_TREE = 2, FILTER_COMBINE = 4 };
+enum filter_kind {
+	FILTER_NONE = 0,
+	FILTER_BLOB_NONE = 1,
+	FILTER_TREE = 2,
+	FILTER_COMBINE = 4,
+	FILTER_LIMIT = 8,
+};
 
 struct chunk {
 	TAILQ_ENTRY(chunk) entry;
@@ -47,6 +53,7 @@ struct batch {
 	struct fetch *fetch;	 /* borrowed */
 	enum way way;
 	enum lane lane;	   /* of the most urgent aboard */
+	struct oid first;  /* the id of the first flight aboard: the carrier's where there is one */
 	struct oid *wants; /* owned; sorted by nothing */
 	size_t want_count;
 	enum filter_kind filter_kind;
@@ -67,6 +74,7 @@ struct batch {
 	struct chunk_list chunks;
 	size_t queued_len; /* of chunks, what is being worked on included */
 	bool paused;
+	bool held; /* paused because it is far ahead of the readers; not resumed by the ingest */
 	struct cache_size *sizes; /* owned; SIZE_UNKNOWN where the server does not know the id */
 	size_t size_count, size_cap;
 	bool no_memory; /* an answer could not be kept */

@@ -66,7 +66,7 @@ static void cancel_stalled_locked(struct fetch *fetch, uint64_t now_ms)
 	struct batch *batch;
 
 	TAILQ_FOREACH(batch, &fetch->batches, entry) {
-		if (batch->stalled || batch->ended || batch->queued_len ||
+		if (batch->stalled || batch->ended || batch->queued_len || batch->held ||
 		    now_ms < batch->progress_ms + fetch->config.patience_ms)
 			continue;
 		batch->stalled = true;
@@ -92,6 +92,7 @@ void fetch_tick(struct fetch *fetch)
 	lock_take(&fetch->lock);
 	expired = expire_waiters_locked(fetch, now_ms, &ending);
 	cancel_stalled_locked(fetch, now_ms);
+	fetch_walks_tick_locked(fetch, now_ms, &ending);
 	drop_kept_locked(fetch, now_ms);
 	memcpy(last_error, fetch->counters.last_error, sizeof(last_error));
 	lock_give(&fetch->lock);

@@ -17,6 +17,14 @@
 /* A blob whose size is all that is wanted is let come when it is not larger. */
 #define PEEK_LET_COME_LEN (4u << 20)
 
+void fetch_used(struct fetch *fetch, const struct oid *oid)
+{
+	unsigned step;
+
+	if (ahead_used(&fetch->ahead, oid, &step))
+		crawl_used(&fetch->crawl, step);
+}
+
 int fetch_hit(struct fetch *fetch, const struct oid *oid, struct content **out)
 {
 	struct cache_stat stat;
@@ -31,7 +39,7 @@ int fetch_hit(struct fetch *fetch, const struct oid *oid, struct content **out)
 	status = cache_get(fetch->config.cache, oid, SIZE_MAX, out);
 	if (status)
 		return 0;
-	ahead_used(&fetch->ahead, oid);
+	fetch_used(fetch, oid);
 	return 1;
 }
 
@@ -95,6 +103,12 @@ static void stored_locked(struct fetch *fetch, struct content *content, bool sto
 
 /* ---- arrivals ---- */
 
+static void brought(struct fetch *fetch, const struct content *content, unsigned step)
+{
+	ahead_brought(&fetch->ahead, &content->oid, content->size, step);
+	crawl_brought(&fetch->crawl, step);
+}
+
 /* All who wait for it, in either way. True when there were some. */
 static bool end_waits_locked(struct fetch *fetch, struct content *content, struct ending *ending)
 {
@@ -123,11 +137,14 @@ static bool end_waits_locked(struct fetch *fetch, struct content *content, struc
 bool fetch_deliver(struct fetch *fetch, struct batch *batch, struct content *content)
 {
 	struct ending ending = ENDING_INIT(ending);
+	struct flight *flight;
 	bool waited, stored, known;
+	unsigned step;
 
 	lock_take(&fetch->lock);
-	known = flight_find_locked(&fetch->table, &content->oid, FLIGHT_CONTENT) ||
-		flight_find_locked(&fetch->table, &content->oid, FLIGHT_SIZE);
+	flight = flight_find_locked(&fetch->table, &content->oid, FLIGHT_CONTENT);
+	step = flight ? flight->step : CRAWL_NO_STEP;
+	known = flight || flight_find_locked(&fetch->table, &content->oid, FLIGHT_SIZE);
 	waited = end_waits_locked(fetch, content, &ending);
 	if (known)
 		fetch->progress_ms = clock_ms();
@@ -145,7 +162,7 @@ bool fetch_deliver(struct fetch *fetch, struct batch *batch, struct content *con
 	if (!stored)
 		batch->dropped++;
 	if (!waited && stored && content->type == OBJECT_BLOB && batch->way != WAY_EVERYTHING)
-		ahead_brought(&fetch->ahead, &content->oid);
+		brought(fetch, content, step);
 	lock_take(&fetch->lock);
 	stored_locked(fetch, content, stored);
 	lock_give(&fetch->lock);
@@ -206,6 +223,8 @@ static bool adopt_locked(struct fetch *fetch, struct batch *batch)
 {
 	struct flight *flight = flight_find_locked(&fetch->table, &batch->wants[0], FLIGHT_CONTENT);
 
+	if (flight && flight->batch == batch)
+		return true;
 	if (!flight || flight->state != FLIGHT_QUEUED)
 		return false;
 	flight_ride_locked(&fetch->table, flight, batch, &batch->flights);
@@ -218,10 +237,10 @@ int fetch_deliver_header(struct fetch *fetch, struct batch *batch, uint64_t size
 	bool adopted = true;
 
 	/* A small one will be whole, and verified, in a moment. */
-	if (size <= (batch->way == WAY_PEEK ? PEEK_LET_COME_LEN : fetch->config.large_limit))
+	if (size <= (batch->way == WAY_LARGE ? fetch->config.large_limit : PEEK_LET_COME_LEN))
 		return 0;
 	cache_put_sizes(fetch->config.cache, &known, 1);
-	if (batch->way == WAY_PEEK) {
+	if (batch->way != WAY_LARGE) {
 		lock_take(&fetch->lock);
 		adopted = adopt_locked(fetch, batch);
 		lock_give(&fetch->lock);

@@ -57,6 +57,8 @@ static void recall_refusals(struct fetch *fetch)
 		fetch->refused |= FILTER_TREE;
 	if (refused_lately(fetch, "combine"))
 		fetch->refused |= FILTER_COMBINE;
+	if (refused_lately(fetch, "blob:limit"))
+		fetch->refused |= FILTER_LIMIT;
 }
 
 static int start_threads(struct fetch *fetch)
@@ -113,7 +115,8 @@ static void init(struct fetch *fetch)
 	TAILQ_INIT(&fetch->work);
 	retry_init(&fetch->retry, config->patience_ms, clock_ns());
 	ahead_init(&fetch->ahead, config->large_limit);
-	fetch->progress_ms = clock_ms();
+	fetch->progress_ms = fetch->lones_counted_ms = clock_ms();
+	fetch->lones_left = LONES_IN_A_ROW;
 	if (config->remote) {
 		const struct server_caps *caps = remote_server_caps(config->remote);
 
@@ -285,7 +288,7 @@ int fetch_read(struct fetch *fetch, const struct oid *oid, uint64_t off, size_t 
 	int status = cache_read(fetch->config.cache, oid, off, len, out);
 
 	if (!status)
-		ahead_used(&fetch->ahead, oid);
+		fetch_used(fetch, oid);
 	return status;
 }
 
@@ -294,7 +297,7 @@ int fetch_get(struct fetch *fetch, const struct oid *oid, size_t max_len, struct
 	int status = cache_get(fetch->config.cache, oid, max_len, out);
 
 	if (!status)
-		ahead_used(&fetch->ahead, oid);
+		fetch_used(fetch, oid);
 	return status;
 }
 
@@ -362,32 +365,49 @@ static void listed_key(struct fetch *fetch, const struct oid *tree, char *out, s
 	snprintf(out, out_len, "%s %" PRIu64, oid_to_hex(tree, hex), fetch->config.large_limit);
 }
 
-void fetch_listed_put(struct fetch *fetch, const struct oid *tree)
+static const char *listed_kind(bool deep)
+{
+	return deep ? "subtree" : "listed";
+}
+
+void fetch_listed_put(struct fetch *fetch, const struct oid *tree, bool deep)
 {
 	char key[OID_MAX_HEX + 32];
 
 	lock_take(&fetch->lock);
-	fetch->listed[fetch->listed_next++ % LISTED_COUNT] = *tree;
+	if (deep)
+		fetch->subtrees[fetch->subtrees_next++ % SUBTREE_COUNT] = *tree;
+	else
+		fetch->listed[fetch->listed_next++ % LISTED_COUNT] = *tree;
 	lock_give(&fetch->lock);
 	listed_key(fetch, tree, key, sizeof(key));
-	fetch_fact_put(fetch, "listed", key, "1", 1);
+	fetch_fact_put(fetch, listed_kind(deep), key, "1", 1);
 }
 
-bool fetch_listed(struct fetch *fetch, const struct oid *tree)
+static bool ring_has(const struct oid *ring, size_t count, const struct oid *tree)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (oid_equal(&ring[i], tree))
+			return true;
+	}
+	return false;
+}
+
+bool fetch_listed(struct fetch *fetch, const struct oid *tree, bool deep)
 {
 	struct buf value = BUF_INIT;
 	char key[OID_MAX_HEX + 32];
-	bool found = false;
+	bool found;
 	int status;
 
 	lock_take(&fetch->lock);
-	for (size_t i = 0; i < LISTED_COUNT && !found; i++)
-		found = oid_equal(&fetch->listed[i], tree);
+	found = deep ? ring_has(fetch->subtrees, SUBTREE_COUNT, tree) :
+		       ring_has(fetch->listed, LISTED_COUNT, tree);
 	lock_give(&fetch->lock);
 	if (found)
 		return true;
 	listed_key(fetch, tree, key, sizeof(key));
-	status = fetch_fact_get(fetch, "listed", key, &value, NULL);
+	status = fetch_fact_get(fetch, listed_kind(deep), key, &value, NULL);
 	buf_release(&value);
 	return !status;
 }

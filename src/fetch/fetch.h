@@ -23,6 +23,7 @@
  *	objects		blobs by id (blobs travel alone), or trees of one level
  *	sizes		object-info in bulk
  *	listing		a directory's tree with its small blobs, where sizes cannot be asked for
+ *	subtree		a tree and everything below it but large blobs, for a walk (crawl.h)
  *	large		one blob alone; for its size alone, dropped when its header is in
  *
  * Threads: one timer thread (deadlines, backoff) and a few ingest threads, all owned here. done()
@@ -116,6 +117,7 @@ int fetch_list_add(struct fetch_list *list, const struct oid *oid);
 void fetch_list_release(struct fetch_list *list);
 
 struct fetch_budget {
+	bool sizes;	       /* what to gather: blobs to ask the size of, or the content */
 	size_t count;	       /* at most this many objects */
 	uint64_t bytes;	       /* content: of at most this many bytes together */
 	uint64_t object_bytes; /* content: none larger than this */
@@ -123,15 +125,25 @@ struct fetch_budget {
 };
 
 /*
- * Sizes: blobs of unknown size, those of the directory first, then, with leave_directory, those of
+ * gather(): sizes: blobs of unknown size, those of the directory first, then, with leave_directory, those of
  * what a walk visits next and the rest of the tree. Content: small blobs of known size whose
  * content is not here, the directory's first, in walk order. Both may ask fetch_size_known() and
  * fetch_has(); both are called with no lock held, from the thread that wants.
  */
 struct fetch_company {
 	int (*gather)(void *arg, const struct fetch_budget *budget, struct fetch_list *out);
+	/*
+	 * The tree `up` levels above the file: 0 is its directory's. -ENOENT above the root. Does not
+	 * wait or call fetch: fetch's lock may be held. NULL: the file stands alone.
+	 */
+	int (*tree)(void *arg, unsigned up, struct oid *out);
+	/* With `tree`: how many files are below that tree, counted no further than `max`. */
+	size_t (*count)(void *arg, unsigned up, size_t max);
+	/* With `tree`: the trees that are in that tree. */
+	int (*children)(void *arg, unsigned up, struct fetch_list *out);
 	void *arg;
-	struct oid tree; /* the directory's tree; null when there is none */
+	bool listed;	/* a reader listed the directory just before */
+	uint32_t index; /* of the file in its directory */
 };
 
 /* ---- wants ---- */
@@ -187,7 +199,7 @@ enum fetch_state { FETCH_ONLINE, FETCH_FAILING, FETCH_OFFLINE };
 struct fetch_counters {
 	uint64_t flights; /* on their way or queued, now */
 	uint64_t waiters; /* now */
-	uint64_t batches_trees, batches_objects, batches_listing, batches_sizes,
+	uint64_t batches_trees, batches_objects, batches_listing, batches_subtree, batches_sizes,
 		batches_large;	     /* calls started */
 	uint64_t objects_fetched;    /* verified arrivals, trees included */
 	uint64_t objects_prefetched; /* of these, blobs that nobody waited for */

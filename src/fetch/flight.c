@@ -7,6 +7,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "fetch/crawl.h"
+
 #define assert_locked(table) assert(lock_held((table)->lock))
 
 void flight_table_init(struct flight_table *table, struct lock *lock)
@@ -55,6 +57,7 @@ struct flight *flight_new_locked(struct flight_table *table, const struct oid *o
 	flight->state = FLIGHT_HELD;
 	flight->type = type;
 	flight->size = size;
+	flight->step = CRAWL_NO_STEP;
 	TAILQ_INIT(&flight->covered);
 	TAILQ_INIT(&flight->waiters);
 	LIST_INSERT_HEAD(bucket_of(table, oid), flight, bucket);
@@ -85,14 +88,31 @@ static void link_locked(struct flight *flight, struct flight_list *list, enum fl
 	flight->state = state;
 }
 
+void flight_set_lone_locked(struct flight_table *table, struct flight *flight)
+{
+	assert_locked(table);
+	table->lone_count += !flight->lone;
+	flight->lone = true;
+}
+
+static void clear_lone_locked(struct flight_table *table, struct flight *flight)
+{
+	table->lone_count -= flight->lone;
+	flight->lone = false;
+}
+
 void flight_free_locked(struct flight_table *table, struct flight *flight)
 {
 	assert_locked(table);
 	assert(!flight->waiter_count && TAILQ_EMPTY(&flight->covered));
 	unlink_locked(table, flight);
+	clear_lone_locked(table, flight);
 	LIST_REMOVE(flight, bucket);
 	table->count--;
 	content_unref(flight->content);
+	if (flight->parts)
+		fetch_list_release(flight->parts);
+	free(flight->parts);
 	free(flight);
 }
 
@@ -139,6 +159,7 @@ void flight_arrive_locked(struct flight_table *table, struct flight *flight,
 {
 	assert_locked(table);
 	unlink_locked(table, flight);
+	clear_lone_locked(table, flight);
 	flight->state = FLIGHT_ARRIVED;
 	table->arrived_count++;
 	flight->content = content_ref(content);

@@ -31,6 +31,7 @@ enum flight_kind {
 	FLIGHT_CONTENT,
 	FLIGHT_SIZE,
 	FLIGHT_LISTING,	   /* a carrier: `oid` is a directory's tree; covers its blobs */
+	FLIGHT_SUBTREE,	   /* a carrier: `oid` is a tree; covers all blobs below it, in any depth */
 	FLIGHT_EVERYTHING, /* a carrier: `oid` is a commit; covers its trees, perhaps its blobs */
 };
 
@@ -50,6 +51,7 @@ enum way {
 	WAY_TREES,
 	WAY_SIZES,
 	WAY_LISTING,
+	WAY_SUBTREE, /* a walk's */
 	WAY_PEEK,    /* one blob, for its size: dropped when its header is in */
 	WAY_OBJECTS, /* blobs by id */
 	WAY_LARGE,   /* one blob */
@@ -75,7 +77,9 @@ struct flight {
 	uint64_t size; /* SIZE_UNKNOWN */
 	enum lane lane;
 	enum way way;
-	bool above_limit;	/* a listing left it out */
+	bool above_limit;	/* a listing or a subtree left it out */
+	bool lone;		/* asked for by itself, its size not known: the content tells it */
+	unsigned step;		/* of the crawl, for company; CRAWL_NO_STEP */
 	unsigned group;		/* ride with fewer than this many others; 0: no bound; 1: alone */
 	unsigned misses;	/* good answers to it alone that did not hold it */
 	unsigned tries;		/* answers that could not be used */
@@ -83,6 +87,7 @@ struct flight {
 	struct batch *batch;	/* RIDING */
 	struct flight *carrier; /* COVERED */
 	struct flight_list covered; /* of a carrier */
+	struct fetch_list *parts;   /* of a SUBTREE: what to ask for in its stead; owned; NULL */
 	struct waiter_list waiters;
 	size_t waiter_count;
 	struct content *content; /* ARRIVED; owned */
@@ -99,6 +104,7 @@ struct flight_table {
 	struct flight_list waited;		   /* those with waiters, oldest first */
 	struct flight_list kept;		   /* ARRIVED ones that the cache did not take */
 	size_t count, arrived_count, waiter_count; /* count: ARRIVED ones included */
+	size_t lone_count;			   /* that have not arrived */
 };
 
 void flight_table_init(struct flight_table *table, struct lock *lock);
@@ -126,6 +132,9 @@ void flight_cover_locked(struct flight_table *table, struct flight *flight, stru
 void flight_arrive_locked(struct flight_table *table, struct flight *flight,
 			  struct content *content);
 void flight_keep_locked(struct flight_table *table, struct flight *flight, uint64_t now_ms);
+
+/* Until it arrives or ends; the flight is HELD and new. */
+void flight_set_lone_locked(struct flight_table *table, struct flight *flight);
 
 /* A queued one moves up to a lane before its own; anything else stays. True when it moved. */
 bool flight_promote_locked(struct flight_table *table, struct flight *flight, enum lane lane);

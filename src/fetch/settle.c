@@ -19,7 +19,7 @@
 
 static bool is_carrier(const struct flight *flight)
 {
-	return flight->kind == FLIGHT_LISTING || flight->kind == FLIGHT_EVERYTHING;
+	return flight->kind != FLIGHT_CONTENT && flight->kind != FLIGHT_SIZE;
 }
 
 enum end {
@@ -99,7 +99,9 @@ static void ask_again_locked(struct fetch *fetch, struct flight *flight, struct 
 		fetch_drop_locked(fetch, flight);
 		return;
 	}
-	if (flight->kind == FLIGHT_LISTING && !fetch_can_list_locked(fetch)) {
+	/* A walk that was cut short would bring all of it again: those who wait ask by id. */
+	if (flight->kind == FLIGHT_SUBTREE ||
+	    (flight->kind == FLIGHT_LISTING && !fetch_can_list_locked(fetch))) {
 		fetch_dissolve_locked(fetch, flight, false);
 		return;
 	}
@@ -350,7 +352,7 @@ static void say(struct fetch *fetch, const struct batch *batch, const struct ver
 				       "limits of the cache's file system",
 				       what, strerror(-ingest_trouble(batch->ingest)));
 		else if (verdict->flight_count && batch->way != WAY_EVERYTHING &&
-			 batch->way != WAY_LISTING)
+			 batch->way != WAY_LISTING && batch->way != WAY_SUBTREE)
 			fetch_complain(fetch, COMPLAIN_MISSING,
 				       "%zu of %zu %s did not come%s, asking for them alone",
 				       verdict->flight_count, batch->want_count, what,
@@ -412,6 +414,8 @@ static const char *filter_fact(enum filter_kind kind)
 		return "tree:0";
 	case FILTER_COMBINE:
 		return "combine";
+	case FILTER_LIMIT:
+		return "blob:limit";
 	case FILTER_NONE:
 		break;
 	}
@@ -428,10 +432,10 @@ static void remember_facts(struct fetch *fetch, const struct batch *batch,
 		fetch_fact_put(fetch, "refused", filter_fact(batch->filter_kind), "1", 1);
 	if (!verdict->complete || batch->dropped)
 		return;
-	if (batch->way == WAY_LISTING)
-		fetch_listed_put(fetch, &batch->wants[0]);
+	if (batch->way == WAY_LISTING || batch->way == WAY_SUBTREE)
+		fetch_listed_put(fetch, &batch->first, batch->way == WAY_SUBTREE);
 	if (batch->way == WAY_EVERYTHING)
-		fetch_fact_put(fetch, "complete", oid_to_hex(&batch->wants[0], hex), "1", 1);
+		fetch_fact_put(fetch, "complete", oid_to_hex(&batch->first, hex), "1", 1);
 }
 
 void fetch_settle(struct fetch *fetch, struct batch *batch)

@@ -63,7 +63,7 @@ static bool on_pack(struct remote_sink *sink, const uint8_t *data, size_t len)
 	if (batch->queued_len)
 		fetch_work_schedule_locked(fetch, batch);
 	/* Until it is resumed: bytes that were on their way do not end a pause. */
-	if (batch->queued_len > BATCH_QUEUE_MAX)
+	if (batch->queued_len > BATCH_QUEUE_MAX || !fetch_walk_may_go_on_locked(fetch, batch))
 		batch->paused = true;
 	more = !batch->paused;
 	lock_give(&fetch->lock);
@@ -189,7 +189,9 @@ static struct ingest *ingest_for(struct batch *batch)
 	const struct ingest_config config = {
 		.algo = fetch->algo,
 		.large_limit = (size_t)fetch->config.large_limit,
-		.window_max_len = batch->way == WAY_EVERYTHING ? WINDOW_EVERYTHING_LEN : WINDOW_LEN,
+		.window_max_len = batch->way == WAY_EVERYTHING || batch->way == WAY_SUBTREE ?
+					  WINDOW_EVERYTHING_LEN :
+					  WINDOW_LEN,
 		.ops = &ingest_ops,
 		.arg = batch,
 	};
@@ -273,7 +275,7 @@ static bool work_round(struct fetch *fetch, struct batch *batch)
 	if (taken)
 		batch->progress_ms =
 			clock_ms(); /* what we are slow at is no stall of the server's */
-	if (batch->paused && batch->queued_len < BATCH_QUEUE_MAX / 2) {
+	if (batch->paused && !batch->held && batch->queued_len < BATCH_QUEUE_MAX / 2) {
 		batch->paused = false;
 		if (batch->call)
 			remote_call_resume(batch->call);

@@ -101,18 +101,38 @@ static bool size_known(struct repo *repo, struct node *node, const struct repo_w
 	return true;
 }
 
+#define LISTINGS_FRESH 8 /* a walk lists on, level by level, before it reads */
+
+/* Its directory is among those that were listed last. */
+static bool listed_just_before(const struct repo *repo, const struct node *node)
+{
+	uint32_t now = atomic_load_explicit(&repo->listings, memory_order_relaxed);
+	uint32_t then = atomic_load_explicit(&node_dir(node->parent)->listed, memory_order_relaxed);
+
+	return then && now - then < LISTINGS_FRESH;
+}
+
 static struct walk walk_from(struct repo *repo, struct node *node)
 {
 	return (struct walk){ .fetch = repo->fetch, .memory = repo->walks, .node = node };
+}
+
+static struct fetch_company company_of(const struct repo *repo, struct walk *walk)
+{
+	return (struct fetch_company){ .gather = walk_gather,
+				       .tree = walk_tree,
+				       .count = walk_count,
+				       .children = walk_children,
+				       .arg = walk,
+				       .listed = listed_just_before(repo, walk->node),
+				       .index = walk->node->index };
 }
 
 /* 0 with the size, REPO_PARKED, or an error. */
 static int size_fetch(struct repo *repo, struct node *node, struct repo_wait *wait, uint64_t *out)
 {
 	struct walk walk = walk_from(repo, node);
-	struct fetch_company company = { .gather = walk_sizes,
-					 .arg = &walk,
-					 .tree = node->parent->oid };
+	struct fetch_company company = company_of(repo, &walk);
 	int ret;
 
 	if (!wait)
@@ -138,9 +158,7 @@ static int content_fetch(struct repo *repo, struct node *node, struct repo_wait 
 			 struct content **out)
 {
 	struct walk walk = walk_from(repo, node);
-	struct fetch_company company = { .gather = walk_contents,
-					 .arg = &walk,
-					 .tree = node->parent->oid };
+	struct fetch_company company = company_of(repo, &walk);
 	int ret;
 
 	if (!wait)
@@ -307,6 +325,15 @@ int repo_lookup(struct repo *repo, struct node *dir, const char *name, struct re
 		return -ENOMEM;
 	*out = found;
 	return 0;
+}
+
+void repo_dir_listed(struct repo *repo, struct node *dir)
+{
+	uint32_t number = atomic_fetch_add_explicit(&repo->listings, 1, memory_order_relaxed) + 1;
+
+	if (node_dir(dir))
+		atomic_store_explicit(&node_dir(dir)->listed, number ? number : 1,
+				      memory_order_relaxed);
 }
 
 int repo_dirent(struct repo *repo, struct node *dir, size_t index, struct repo_dirent *out)

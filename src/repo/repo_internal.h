@@ -23,6 +23,7 @@ struct repo {
 	struct node *root;
 	struct inode_table *inodes;
 	struct walk_memory *walks;
+	_Atomic uint32_t listings; /* so many directories were listed; a hint, relaxed */
 
 	_Atomic uint64_t inodes_kept; /* inode_table_changes() of what was written last */
 	atomic_flag keeping;	      /* one thread writes */

@@ -262,39 +262,40 @@ static bool walker_stopped(const struct walker *walker)
 
 /* ---- the want's own directory ---- */
 
-static void own_files(struct walker *walker, uint32_t from, uint32_t to)
+static void own_file(struct walker *walker, const struct dir *dir, uint32_t index)
+{
+	struct oid oid;
+
+	if (dir->v[index].kind == DIR_TREE || dir->v[index].kind == DIR_GITLINK)
+		return;
+	oid = dir_oid(dir, index);
+	offer(walker, &oid);
+}
+
+/* Those behind it, then those before it, the nearest first: some walk backwards. */
+static void own_directory(struct walker *walker, uint32_t index)
 {
 	const struct dir *dir = node_dir(walker->dir);
 
-	for (uint32_t i = from; i < to && !walker_stopped(walker); i++) {
-		struct oid oid;
-
-		if (dir->v[i].kind == DIR_TREE || dir->v[i].kind == DIR_GITLINK)
-			continue;
-		oid = dir_oid(dir, i);
-		offer(walker, &oid);
-	}
-}
-
-static void own_directory(struct walker *walker, uint32_t index)
-{
-	own_files(walker, index + 1, (uint32_t)node_dir(walker->dir)->count);
-	own_files(walker, 0, index);
+	for (uint32_t i = index + 1; i < dir->count && !walker_stopped(walker); i++)
+		own_file(walker, dir, i);
+	for (uint32_t i = index; i-- > 0 && !walker_stopped(walker);)
+		own_file(walker, dir, i);
 }
 
 /* ---- the tree ---- */
 
 /* A tree that is here: one that the kernel's nodes hold, or the cache's. NULL when it is not. */
-static struct block *tree_get(struct walker *walker, const struct oid *oid)
+static struct block *tree_get(struct fetch *fetch, const struct node *dir, const struct oid *oid)
 {
 	struct content *content = NULL;
 	struct block *block = NULL;
 
-	for (const struct node *node = walker->dir; node; node = node->parent) {
+	for (const struct node *node = dir; node; node = node->parent) {
 		if (oid_equal(&node->oid, oid) && node_dir(node)->block)
 			return block_ref(node_dir(node)->block);
 	}
-	if (fetch_get(walker->fetch, oid, TREE_LEN_MAX, &content))
+	if (fetch_get(fetch, oid, TREE_LEN_MAX, &content))
 		return NULL;
 	if (content->type == OBJECT_TREE && content_block(content, TREE_LEN_MAX, &block))
 		block = NULL;
@@ -315,7 +316,7 @@ static bool frame_push(struct walker *walker, const struct oid *oid, bool files,
 	struct frame *frame = &walker->frames[walker->at.depth];
 
 	pass(walker, TREE_COST);
-	frame->tree = tree_get(walker, oid);
+	frame->tree = tree_get(walker->fetch, walker->dir, oid);
 	if (!frame->tree)
 		return false;
 	frame_phase(frame, oid->algo, files, from);
@@ -520,9 +521,9 @@ static void leave_directory(struct walker *walker, struct walk_memory *memory)
 		memory_store(memory, walker->kind, &next);
 }
 
-static int walk_gather(const struct walk *walk, enum kind kind, const struct fetch_budget *budget,
-		       struct fetch_list *out)
+int walk_gather(void *arg, const struct fetch_budget *budget, struct fetch_list *out)
 {
+	const struct walk *walk = arg;
 	struct walker *walker = calloc(1, sizeof(*walker));
 	int ret;
 
@@ -530,7 +531,7 @@ static int walk_gather(const struct walk *walk, enum kind kind, const struct fet
 		return -ENOMEM;
 	walker->fetch = walk->fetch;
 	walker->dir = walk->node->parent;
-	walker->kind = kind;
+	walker->kind = budget->sizes ? KIND_SIZES : KIND_CONTENTS;
 	walker->budget = budget;
 	walker->out = out;
 	walker->patience = PATIENCE_MAX;
@@ -546,12 +547,71 @@ static int walk_gather(const struct walk *walk, enum kind kind, const struct fet
 	return ret;
 }
 
-int walk_sizes(void *arg, const struct fetch_budget *budget, struct fetch_list *out)
+/* ---- the place of a want ---- */
+
+/* The directory so many levels above the file's; NULL above the root. */
+static const struct node *dir_above(const struct walk *walk, unsigned up)
 {
-	return walk_gather(arg, KIND_SIZES, budget, out);
+	const struct node *dir = walk->node->parent;
+
+	while (dir && up--)
+		dir = dir->parent;
+	return dir;
 }
 
-int walk_contents(void *arg, const struct fetch_budget *budget, struct fetch_list *out)
+int walk_tree(void *arg, unsigned up, struct oid *out)
 {
-	return walk_gather(arg, KIND_CONTENTS, budget, out);
+	const struct node *dir = dir_above(arg, up);
+
+	if (!dir)
+		return -ENOENT;
+	*out = dir->oid;
+	return 0;
+}
+
+/* As deep as walks go: every level is a tree held in memory, and a call of this function. */
+static size_t count_files(const struct walk *walk, const struct oid *oid, unsigned depth,
+			  size_t max)
+{
+	struct block *tree = tree_get(walk->fetch, walk->node->parent, oid);
+	struct tree_cursor cursor;
+	struct tree_entry entry;
+	size_t count = 0;
+
+	if (!tree)
+		return 0;
+	tree_cursor_init(&cursor, oid->algo, tree->data, tree->len);
+	while (count < max && tree_next(&cursor, &entry) == 1) {
+		if (mode_is_file(entry.mode))
+			count++;
+		else if (entry.mode == TREE_MODE_DIR && depth < DEPTH_MAX)
+			count += count_files(walk, &entry.oid, depth + 1, max - count);
+	}
+	block_unref(tree);
+	return count;
+}
+
+size_t walk_count(void *arg, unsigned up, size_t max)
+{
+	const struct walk *walk = arg;
+	const struct node *dir = dir_above(walk, up);
+
+	return dir ? count_files(walk, &dir->oid, 0, max) : 0;
+}
+
+int walk_children(void *arg, unsigned up, struct fetch_list *out)
+{
+	const struct node *node = dir_above(arg, up);
+	const struct dir *dir = node ? node_dir(node) : NULL;
+	int ret = dir ? 0 : -ENOENT;
+
+	for (uint32_t i = 0; ret == 0 && i < dir->count; i++) {
+		struct oid oid;
+
+		if (dir->v[i].kind != DIR_TREE)
+			continue;
+		oid = dir_oid(dir, i);
+		ret = fetch_list_add(out, &oid);
+	}
+	return ret;
 }
