@@ -27,6 +27,7 @@ UNIT_TESTS += %D%/test_dirops
 UNIT_TESTS += %D%/test_entries
 UNIT_TESTS += %D%/test_error
 UNIT_TESTS += %D%/test_fetch
+UNIT_TESTS += %D%/test_flag
 UNIT_TESTS += %D%/test_flight
 UNIT_TESTS += %D%/test_hash
 UNIT_TESTS += %D%/test_hosts
