@@ -20,6 +20,7 @@ UNIT_TESTS += %D%/test_buf
 UNIT_TESTS += %D%/test_cache
 UNIT_TESTS += %D%/test_cli
 UNIT_TESTS += %D%/test_content
+UNIT_TESTS += %D%/test_content_range
 UNIT_TESTS += %D%/test_control
 UNIT_TESTS += %D%/test_delta
 UNIT_TESTS += %D%/test_dir
@@ -64,6 +65,7 @@ UNIT_TESTS += %D%/test_walk
 %C%_test_fetch_SOURCES = %D%/test_fetch.c %D%/fake_remote.c
 
 FUZZ_TARGETS += %D%/fuzz_commit
+FUZZ_TARGETS += %D%/fuzz_content_range
 FUZZ_TARGETS += %D%/fuzz_delta
 FUZZ_TARGETS += %D%/fuzz_ingest
 FUZZ_TARGETS += %D%/fuzz_pack
