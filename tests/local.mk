@@ -42,6 +42,7 @@ UNIT_TESTS += %D%/test_mountopt
 UNIT_TESTS += %D%/test_node
 UNIT_TESTS += %D%/test_object
 UNIT_TESTS += %D%/test_oid
+UNIT_TESTS += %D%/test_origin
 UNIT_TESTS += %D%/test_pack
 UNIT_TESTS += %D%/test_parked
 UNIT_TESTS += %D%/test_pipe
