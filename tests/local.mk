@@ -49,6 +49,7 @@ UNIT_TESTS += %D%/test_pipe
 UNIT_TESTS += %D%/test_pending
 UNIT_TESTS += %D%/test_pktline
 UNIT_TESTS += %D%/test_protocol
+UNIT_TESTS += %D%/test_range
 UNIT_TESTS += %D%/test_reply
 UNIT_TESTS += %D%/test_repo
 UNIT_TESTS += %D%/test_resolve

@@ -20,6 +20,7 @@ noinst_LIBRARIES += %D%/libremote.a
 %C%_libremote_a_SOURCES += %D%/origin.c
 %C%_libremote_a_SOURCES += %D%/origin.h
 %C%_libremote_a_SOURCES += %D%/pipe.c
+%C%_libremote_a_SOURCES += %D%/range.c
 %C%_libremote_a_SOURCES += %D%/remote.c
 %C%_libremote_a_SOURCES += %D%/remote.h
 %C%_libremote_a_SOURCES += %D%/remote_internal.h
