@@ -109,6 +109,7 @@ E2E_TESTS += %D%/e2e_memory.py
 E2E_TESTS += %D%/e2e_mountlife.py
 E2E_TESTS += %D%/e2e_no_filter.py
 E2E_TESTS += %D%/e2e_offline.py
+E2E_TESTS += %D%/e2e_range.py
 E2E_TESTS += %D%/e2e_readers.py
 E2E_TESTS += %D%/e2e_real_tree.py
 E2E_TESTS += %D%/e2e_refs.py
@@ -148,6 +149,7 @@ dist_noinst_DATA += %D%/e2e/wire.py
 
 LDADD = $(XCPFS_LIBS) $(XCPFS_SYSTEM_LIBS)
 check_PROGRAMS += $(UNIT_TESTS)
+check_PROGRAMS += %D%/e2e/read_range
 dist_check_SCRIPTS += $(SHELL_TESTS) $(E2E_TESTS) $(E2E_PENDING)
 TESTS += $(UNIT_TESTS) $(SHELL_TESTS) $(E2E_TESTS)
 
