@@ -43,18 +43,24 @@ class World:
         server.publish(self.repo, "an-owner/repo")
         return server
 
-    def read(self, server, path, parts, size="unknown", source="forge:an-owner/repo",
-             environ=None):
-        """Answers and counters, as read_range prints them."""
-        git = f"{server.base}/git/{{owner}}/{{repo}}"
-        raw = f"{server.base}/raw/{{owner}}/{{repo}}/{{commit}}/{{path}}"
-        done = proc.run(env.TOP_BUILD / "tests" / "e2e" / "read_range", git, raw, source,
-                        self.commit, path, str(size), *parts,
-                        env=env.clean(CURL_CA_BUNDLE=self.authority.ca, **(environ or {})))
-        if done.rc:
-            raise RuntimeError(done.err)
-        lines = [json.loads(line) for line in done.out.splitlines()]
-        return lines[:-1], lines[-1]
+    def ask(self, git, raw, path, parts, size="unknown", source="forge:an-owner/repo", **environ):
+        """What read_range left: its templates are made of the addresses of two servers."""
+        return proc.run(env.TOP_BUILD / "tests" / "e2e" / "read_range",
+                        f"{git}/git/{{owner}}/{{repo}}",
+                        f"{raw}/raw/{{owner}}/{{repo}}/{{commit}}/{{path}}", source, self.commit,
+                        path, str(size), *parts,
+                        env=env.clean(**{"CURL_CA_BUNDLE": self.authority.ca, **environ}))
+
+    def read(self, server, *args, **named):
+        """Answers and counters."""
+        return answers_of(self.ask(server.base, server.base, *args, **named))
+
+
+def answers_of(done):
+    if done.rc:
+        raise RuntimeError(done.err)
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    return lines[:-1], lines[-1]
 
 
 def check(t, answer, data, off, length, what):
@@ -88,7 +94,7 @@ def test_many_parts_at_once(t, w):
     parts = [(rng.randrange(SIZE), rng.randrange(1, 1 << 17)) for _ in range(24)]
     for server in (w.plain, w.secure):
         answers, counters = w.read(server, "large.bin", [f"{o}:{n}" for o, n in parts],
-                                   environ={"READ_RANGE_TOGETHER": "1"})
+                                   READ_RANGE_TOGETHER="1")
         for (off, length), answer in zip(parts, answers):
             check(t, answer, data, off, length, f"{off}+{length} at once")
         t.equal(counters["requests"], len(parts), "requests")
@@ -127,15 +133,35 @@ def test_what_is_not_there(t, w):
          "an empty file", answers)
 
 
+def test_redirects_to_another_server(t, w):
+    data = w.files[b"large.bin"]
+    other = w.serve(t, GitHttpServer())
+    start = other.mark()
+    answers, counters = answers_of(w.ask(w.plain.base, f"{w.plain.base}/to/{other.port}",
+                                         "large.bin", ["5:6", "1000000:100000"], SIZE))
+    check(t, answers[0], data, 5, 6, "a redirected range")
+    check(t, answers[1], data, 1000000, 100000, "the next one")
+    t.equal([r.status for r in other.requests(start)], [206, 206], "answers of the other server")
+    t.equal((counters["requests"], counters["connections"]), (4, 2), "requests, connections")
+    start = other.mark()
+    done = w.ask(w.plain.base, f"{w.secure.base}/to/{other.port}", "large.bin", ["5:6"], SIZE)
+    t.equal(answers_of(done)[0][0]["verdict"], REFUSED, "verdict of one from https to http")
+    t.contains(done.err, "from https to http", "what is said")
+    t.equal(other.count(start), 0, "requests of the other server")
+
+
+def test_a_certificate_that_is_not_trusted(t, w):
+    done = w.ask(w.plain.base, w.secure.base, "large.bin", ["5:6"], SIZE, CURL_CA_BUNDLE="")
+    t.equal(answers_of(done)[0][0]["verdict"], REFUSED, "verdict")
+    t.contains(done.err, "certificate", "what is said")
+
+
 def test_a_server_that_is_gone(t, w):
     server = w.serve(t, GitHttpServer())
-    url = server.base
-    git, raw = f"{w.plain.base}/git/{{owner}}/{{repo}}", f"{url}/raw/{{commit}}/{{path}}"
     server.stop()
-    done = proc.run(env.TOP_BUILD / "tests" / "e2e" / "read_range", git, raw,
-                    "forge:an-owner/repo", w.commit, "large.bin", "unknown", "0:10")
-    t.equal(json.loads(done.out.splitlines()[0])["verdict"], TRANSIENT, "verdict")
-    t.contains(done.err, url, "what is said names the place")
+    done = w.ask(w.plain.base, server.base, "large.bin", ["0:10"])
+    t.equal(answers_of(done)[0][0]["verdict"], TRANSIENT, "verdict")
+    t.contains(done.err, server.base, "what is said names the place")
 
 
 tap.run([
@@ -144,5 +170,7 @@ tap.run([
     test_every_name,
     test_a_url_of_the_host,
     test_what_is_not_there,
+    test_redirects_to_another_server,
+    test_a_certificate_that_is_not_trusted,
     test_a_server_that_is_gone,
 ], World, needs=("lighttpd", "tls"))

@@ -290,6 +290,8 @@ static void test_every_fault_has_its_verdict(void)
 		{ PART(0, 50, "bytes 0-49/1000"), REMOTE_REFUSED_FEATURE, 0, SIZE, "other bytes" },
 		{ PART(100, 50, "bytes 101-150/1000"), REMOTE_REFUSED_FEATURE, 0, SIZE,
 		  "other bytes" },
+		{ PART(99, 51, "bytes 99-149/1000"), REMOTE_REFUSED_FEATURE, 0, SIZE,
+		  "other bytes" },
 		{ PART(100, 40, "bytes 100-139/1000"), REMOTE_REFUSED_FEATURE, 0, SIZE,
 		  "other bytes" },
 		{ PART(100, 60, "bytes 100-159/1000"), REMOTE_REFUSED_FEATURE, 0, SIZE,

@@ -3,6 +3,7 @@
 URLs:  /git/NAME        the repository        /auth/NAME     the same behind Basic auth
        /moved/NAME      a 301 to /git/NAME    /NAME          the same as /git/NAME
        /raw/NAME/COMMIT/PATH    one file, as a host's raw URLs are (see publish())
+       /to/PORT/...     a 302 to http://127.0.0.1:PORT/...
 
 Every request is counted from the server's own log. mark() returns a point in it; count(),
 requests() and sent() look at what finished between two marks. A mark is a request of its own:
@@ -254,9 +255,11 @@ accesslog.format = "%m %U %>s %b %H %{{Git-Protocol}}i %{{X-E2e-Id}}o %{{Authori
 auth.backend = "plain"
 auth.backend.plain.userfile = "{users}"
 auth.require = ("/auth/" => ("method" => "basic", "realm" => "e2e", "require" => "valid-user"))
-url.redirect = ("^/moved/([^?]*)" => "/git/${{noesc:1}}${{qsa}}")
+url.redirect = ("^/moved/([^?]*)" => "/git/${{noesc:1}}${{qsa}}",
+	"^/to/([0-9]+)/([^?]*)" => "http://127.0.0.1:$1/${{noesc:2}}${{qsa}}")
 url.redirect-code = 301
-$HTTP["url"] !~ "^/(e2e-mark|moved|raw)/" {{
+$HTTP["url"] =~ "^/to/" {{ url.redirect-code = 302 }}
+$HTTP["url"] !~ "^/(e2e-mark|moved|raw|to)/" {{
 \tscgi.server = ("/" => (("socket" => "{self._backend_path}", "check-local" => "disable")))
 }}
 """
@@ -275,7 +278,7 @@ def _parse(line, asked):
     request = Request(method, url, int(status), 0 if sent == "-" else int(sent), protocol,
                       git_protocol, authorization != "-")
     record = asked.get(name)
-    if url.startswith("/raw/"):
+    if url.startswith(("/raw/", "/to/")):
         request.kind = "raw"
     if record:
         request.record = record
