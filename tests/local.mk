@@ -20,6 +20,7 @@ UNIT_TESTS += %D%/test_buf
 UNIT_TESTS += %D%/test_cache
 UNIT_TESTS += %D%/test_cli
 UNIT_TESTS += %D%/test_content
+UNIT_TESTS += %D%/test_crawl
 UNIT_TESTS += %D%/test_content_range
 UNIT_TESTS += %D%/test_control
 UNIT_TESTS += %D%/test_delta

@@ -1263,6 +1263,324 @@ static void test_refused_filter_is_remembered_and_blobs_go_by_id(void)
 	tear_down();
 }
 
+/* ---- walks ---- */
+
+#define FOLDERS 5
+#define FOLDER_FILES 6
+#define WALK_CAPS (REMOTE_OBJECTS | REMOTE_SUBTREE | REMOTE_SHALLOW)
+
+/* A root with folders of small files, the last folder with a large one too. */
+struct grove {
+	struct directory folders[FOLDERS];
+	struct fetch_company company[FOLDERS];
+	struct oid root, large;
+};
+static struct grove grove;
+
+static void make_grove(void)
+{
+	memset(&grove, 0, sizeof(grove));
+	grove.root = fake_add(remote, OBJECT_TREE, "root", 4);
+	for (uint32_t d = 0; d < FOLDERS; d++) {
+		struct directory *folder = &grove.folders[d];
+		struct oid tree = fake_add(remote, OBJECT_TREE, &d, sizeof(d));
+
+		*folder = (struct directory){ .count = FOLDER_FILES,
+					      .trees = { tree, grove.root },
+					      .depth = 2,
+					      .files = FOLDERS * FOLDER_FILES };
+		fake_include(remote, &grove.root, &tree);
+		for (uint32_t i = 0; i < FOLDER_FILES; i++) {
+			folder->blobs[i] = fake_add_blob(remote, 500, d * 100 + i);
+			fake_include(remote, &tree, &folder->blobs[i]);
+		}
+		grove.company[d] = (struct fetch_company){ .gather = gather_from,
+							   .tree = tree_above,
+							   .count = count_files,
+							   .children = no_children,
+							   .arg = folder,
+							   .listed = true };
+	}
+	grove.large = fake_add_blob(remote, LIMIT * 2, 4711);
+	fake_include(remote, &grove.folders[FOLDERS - 1].trees[0], &grove.large);
+}
+
+/* Its size is known, as that of most files is. */
+static int want_sized(struct wait *wait, const struct oid *oid, uint64_t size,
+		      const struct fetch_company *company)
+{
+	struct content *content = NULL;
+	int status;
+
+	wait_init(wait);
+	status = fetch_content(fetch, oid, OBJECT_BLOB, size, company, &wait->waiter, &content);
+	if (status == 1) {
+		wait->done = true;
+		wait->content = content;
+	}
+	return status;
+}
+
+static int want_in(struct wait *wait, unsigned folder, unsigned file)
+{
+	return want_sized(wait, &grove.folders[folder].blobs[file], 500, &grove.company[folder]);
+}
+
+static void read_folder(unsigned folder)
+{
+	for (unsigned i = 0; i < FOLDER_FILES; i++) {
+		struct wait wait;
+
+		want_in(&wait, folder, i);
+		CHECK_INT(result(&wait), 0);
+		CHECK(settle());
+		wait_release(&wait);
+	}
+}
+
+/* Two folders are read; the first miss in the third is one of a walk. */
+static void begin_walk(struct wait *wait)
+{
+	read_folder(0);
+	read_folder(1);
+	CHECK_UINT(fake_calls(remote), 2);
+	CHECK_INT(want_in(wait, 2, 0), 0);
+}
+
+static void test_a_walk_brings_all_that_is_below_in_one_call(void)
+{
+	struct fetch_counters counters;
+	struct wait wait;
+
+	set_up(WALK_CAPS);
+	make_grove();
+	begin_walk(&wait);
+	CHECK_INT(result(&wait), 0);
+	wait_release(&wait);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 3);
+	CHECK_STR(fake_call(remote, 2).filter, "blob:limit=65537");
+	CHECK(fake_wanted(remote, 2, &grove.root));
+	for (unsigned d = 2; d < FOLDERS; d++)
+		read_folder(d);
+	CHECK_UINT(fake_calls(remote), 3);
+	fetch_counters(fetch, &counters);
+	CHECK_UINT(counters.batches_subtree, 1);
+
+	/* The large one was left out, which tells that it is large: a call of its own. */
+	CHECK_INT(want_size(&wait, &grove.large, &grove.company[FOLDERS - 1]), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK_UINT(wait.size, LIMIT * 2);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 4);
+	tear_down();
+}
+
+static void test_misses_below_a_walk_wait_for_it(void)
+{
+	struct wait waits[FOLDERS * FOLDER_FILES], first;
+	unsigned count = 0;
+
+	clock_fake(1000);
+	set_up(WALK_CAPS);
+	make_grove();
+	read_folder(0);
+	read_folder(1);
+	fake_hold(remote, true);
+	CHECK_INT(want_in(&first, 2, 0), 0);
+	for (unsigned d = 2; d < FOLDERS; d++)
+		for (unsigned i = 0; i < FOLDER_FILES; i++)
+			CHECK_INT(want_in(&waits[count++], d, i), 0);
+	fake_hold(remote, false);
+	CHECK_INT(result(&first), 0);
+	wait_release(&first);
+	for (unsigned i = 0; i < count; i++) {
+		CHECK_INT(result(&waits[i]), 0);
+		wait_release(&waits[i]);
+	}
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 3);
+	tear_down();
+}
+
+static void test_sizes_alone_make_a_walk_where_only_contents_tell(void)
+{
+	struct wait wait;
+
+	set_up(WALK_CAPS);
+	make_grove();
+	for (unsigned d = 0; d < FOLDERS; d++)
+		for (unsigned i = 0; i < FOLDER_FILES; i++) {
+			want_size(&wait, &grove.folders[d].blobs[i], &grove.company[d]);
+			CHECK_INT(result(&wait), 0);
+			CHECK_UINT(wait.size, 500);
+			CHECK(settle());
+		}
+	CHECK_UINT(fake_calls(remote), 3); /* two listings, the rest */
+	tear_down();
+}
+
+static void test_a_walk_that_nobody_follows_is_cancelled(void)
+{
+	struct wait wait;
+
+	clock_fake(1000);
+	set_up(WALK_CAPS);
+	make_grove();
+	read_folder(0);
+	read_folder(1);
+	fake_hold(remote, true);
+	CHECK_INT(want_in(&wait, 2, 0), 0);
+	CHECK(fake_wait_calls(remote, 3));
+	CHECK(fetch_cancel(fetch, &wait.waiter));
+	fetch_tick(fetch);
+	CHECK(!fake_call(remote, 2).cancelled);
+	clock_fake_advance(3100);
+	fetch_tick(fetch);
+	CHECK(fake_call(remote, 2).cancelled);
+	fake_hold(remote, false);
+	CHECK(settle());
+	/* What comes next is no walk before it has shown itself again. */
+	CHECK_INT(want_in(&wait, 3, 0), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK_STR(fake_call(remote, 3).filter, "");
+	wait_release(&wait);
+	tear_down();
+}
+
+static void test_who_waits_long_for_a_walk_goes_out_alone(void)
+{
+	struct wait wait;
+
+	clock_fake(1000);
+	set_up(WALK_CAPS);
+	make_grove();
+	read_folder(0);
+	read_folder(1);
+	fake_hold(remote, true);
+	CHECK_INT(want_in(&wait, 2, 0), 0);
+	CHECK(fake_wait_calls(remote, 3));
+	fetch_tick(fetch);
+	CHECK_UINT(fake_calls(remote), 3);
+	clock_fake_advance(3100);
+	fetch_tick(fetch);
+	CHECK(fake_wait_calls(remote, 4));
+	CHECK(fake_wanted(remote, 3, &grove.folders[2].blobs[0]));
+	fake_hold(remote, false);
+	CHECK_INT(result(&wait), 0);
+	wait_release(&wait);
+	CHECK(settle());
+	tear_down();
+}
+
+static bool is_held(void)
+{
+	for (unsigned i = 0; i < 1000; i++) {
+		const struct batch *batch;
+		bool held;
+
+		lock_take(&fetch->lock);
+		batch = TAILQ_FIRST(&fetch->batches);
+		held = batch && batch->held && !batch->queued_len;
+		lock_give(&fetch->lock);
+		if (held)
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+static void test_a_walk_far_ahead_of_its_readers_pauses_till_they_follow(void)
+{
+	struct wait wait;
+
+	clock_fake(1000);
+	set_up(WALK_CAPS);
+	make_grove();
+	/* more than what the reader that begins it waits for */
+	for (uint32_t i = 0; i < 40; i++) {
+		struct oid oid = fake_add_blob(remote, 30000, 1000 + i);
+
+		fake_include(remote, &grove.folders[4].trees[0], &oid);
+	}
+	begin_walk(&wait);
+	atomic_store(&fetch->ahead.total_brought, 1);
+	atomic_store(&fetch->ahead.total_bytes, (uint64_t)1 << 40);
+	atomic_store(&fetch->ahead.unread, 1);
+	CHECK_INT(result(&wait), 0);
+	wait_release(&wait);
+	if (is_held()) {
+		CHECK(fake_ended(remote) == 2);
+		atomic_store(&fetch->ahead.unread, 0);
+		atomic_store(&fetch->ahead.total_bytes, 0);
+		fetch_tick(fetch);
+	} else {
+		CHECK(!"the walk paused");
+	}
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 3);
+	tear_down();
+}
+
+static void test_a_walk_that_breaks_off_leaves_its_waits_to_ask_by_id(void)
+{
+	struct wait wait;
+
+	set_up(WALK_CAPS);
+	make_grove();
+	read_folder(0);
+	read_folder(1);
+	fake_cut(remote, 1);
+	CHECK_INT(want_in(&wait, 2, 0), 0);
+	CHECK_INT(result(&wait), 0);
+	wait_release(&wait);
+	CHECK(settle());
+	read_folder(3);
+	tear_down();
+}
+
+static void test_a_refused_limit_ends_walks_and_nothing_else(void)
+{
+	set_up(WALK_CAPS);
+	make_grove();
+	fake_refuse_filter(remote, "blob:limit");
+	for (unsigned d = 0; d < FOLDERS; d++)
+		read_folder(d);
+	tear_down();
+}
+
+static void test_a_file_that_nobody_listed_tells_its_size_by_coming(void)
+{
+	struct wait wait;
+
+	set_up(ALL_CAPS);
+	make_grove();
+	for (unsigned d = 0; d < FOLDERS; d++) {
+		grove.company[d].listed = false;
+		CHECK_INT(want_size(&wait, &grove.folders[d].blobs[0], &grove.company[d]), 0);
+		CHECK_INT(result(&wait), 0);
+		CHECK_UINT(wait.size, 500);
+		CHECK(settle());
+		CHECK(!fake_call(remote, d).sizes);
+		CHECK_UINT(fake_call(remote, d).want_count, 1);
+		CHECK_INT(want_in(&wait, d, 0), 1);
+		wait_release(&wait);
+	}
+	CHECK_UINT(fake_calls(remote), FOLDERS);
+
+	/* The third that is near the others: now all around it are asked about. */
+	for (unsigned i = 1; i < 3; i++) {
+		grove.company[0].index = i;
+		CHECK_INT(want_size(&wait, &grove.folders[0].blobs[i], &grove.company[0]), 0);
+		CHECK_INT(result(&wait), 0);
+		CHECK(settle());
+	}
+	CHECK(!fake_call(remote, FOLDERS).sizes);
+	CHECK(fake_call(remote, FOLDERS + 1).sizes);
+	CHECK_UINT(fake_call(remote, FOLDERS + 1).want_count, FOLDER_FILES - 2);
+	tear_down();
+}
+
 /* ---- commits ---- */
 
 struct history {
@@ -1592,6 +1910,15 @@ int main(int argc, char **argv)
 	TAP_RUN(test_deltas_in_an_answer_are_resolved);
 	TAP_RUN(test_company_rides_along_and_is_counted_when_read);
 	TAP_RUN(test_demand_promotes_queued_company);
+	TAP_RUN(test_a_walk_brings_all_that_is_below_in_one_call);
+	TAP_RUN(test_misses_below_a_walk_wait_for_it);
+	TAP_RUN(test_sizes_alone_make_a_walk_where_only_contents_tell);
+	TAP_RUN(test_a_walk_that_nobody_follows_is_cancelled);
+	TAP_RUN(test_who_waits_long_for_a_walk_goes_out_alone);
+	TAP_RUN(test_a_walk_far_ahead_of_its_readers_pauses_till_they_follow);
+	TAP_RUN(test_a_walk_that_breaks_off_leaves_its_waits_to_ask_by_id);
+	TAP_RUN(test_a_refused_limit_ends_walks_and_nothing_else);
+	TAP_RUN(test_a_file_that_nobody_listed_tells_its_size_by_coming);
 	TAP_RUN(test_demand_does_not_wait_behind_company_alone);
 	TAP_RUN(test_crawl_opens_the_window_and_scattered_reads_do_not);
 	TAP_RUN(test_unknown_id_fails_alone_and_the_others_go_again_together);

@@ -170,7 +170,7 @@ static void test_files_behind_the_want_come_before_those_in_front(void)
 	struct oid tree = fake_tree(f.fetch, root, 5);
 
 	f = fixture_of_tree(f, &tree);
-	CHECK_STR(gathered(&f, "c", SIZES, &own), "d e a b");
+	CHECK_STR(gathered(&f, "c", SIZES, &own), "d e b a");
 	fixture_close(&f);
 }
 
@@ -259,7 +259,7 @@ static void test_the_want_itself_and_doubles_are_not_listed(void)
 	struct oid tree = fake_tree(f.fetch, root, 5);
 
 	f = fixture_of_tree(f, &tree);
-	CHECK_STR(gathered(&f, "d", SIZES, &own), "same other");
+	CHECK_STR(gathered(&f, "d", SIZES, &own), "other same");
 	fixture_close(&f);
 }
 
@@ -276,7 +276,7 @@ static void test_links_come_along_and_gitlinks_do_not(void)
 	CHECK_STR(gathered(&f, "a", SIZES, &own), "target run");
 	walk_memory_free(&f.memory);
 	f.memory = walk_memory_new();
-	CHECK_STR(gathered(&f, "run", SIZES, &all), "a target");
+	CHECK_STR(gathered(&f, "run", SIZES, &all), "target a");
 	fixture_close(&f);
 }
 
@@ -387,7 +387,7 @@ static size_t gathered_count(struct fixture *f, const char *path, const struct f
 	struct fetch_list list = { 0 };
 	size_t count;
 
-	if (false(&walk, budget, &list))
+	if (walk_gather(&walk, budget, &list))
 		return SIZE_MAX;
 	count = list.count;
 	fetch_list_release(&list);
@@ -464,9 +464,11 @@ static void test_a_very_deep_tree_is_walked_only_so_far(void)
 	load(&f, node);
 	node = node_child(node, 0);
 	struct walk walk = { .fetch = f.fetch, .memory = f.memory, .node = node };
+	struct fetch_budget sizes = all;
 	struct fetch_list list = { 0 };
 
-	CHECK_INT(true(&walk, &all, &list), 0);
+	sizes.sizes = true;
+	CHECK_INT(walk_gather(&walk, &sizes, &list), 0);
 	fetch_list_release(&list);
 	fixture_close(&f);
 }

@@ -224,7 +224,7 @@ static bool adopt_locked(struct fetch *fetch, struct batch *batch)
 	struct flight *flight = flight_find_locked(&fetch->table, &batch->wants[0], FLIGHT_CONTENT);
 
 	if (flight && flight->batch == batch)
-		return true;
+		return flight_content_wanted_locked(flight);
 	if (!flight || flight->state != FLIGHT_QUEUED)
 		return false;
 	flight_ride_locked(&fetch->table, flight, batch, &batch->flights);

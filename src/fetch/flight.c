@@ -88,25 +88,11 @@ static void link_locked(struct flight *flight, struct flight_list *list, enum fl
 	flight->state = state;
 }
 
-void flight_set_lone_locked(struct flight_table *table, struct flight *flight)
-{
-	assert_locked(table);
-	table->lone_count += !flight->lone;
-	flight->lone = true;
-}
-
-static void clear_lone_locked(struct flight_table *table, struct flight *flight)
-{
-	table->lone_count -= flight->lone;
-	flight->lone = false;
-}
-
 void flight_free_locked(struct flight_table *table, struct flight *flight)
 {
 	assert_locked(table);
 	assert(!flight->waiter_count && TAILQ_EMPTY(&flight->covered));
 	unlink_locked(table, flight);
-	clear_lone_locked(table, flight);
 	LIST_REMOVE(flight, bucket);
 	table->count--;
 	content_unref(flight->content);
@@ -159,7 +145,6 @@ void flight_arrive_locked(struct flight_table *table, struct flight *flight,
 {
 	assert_locked(table);
 	unlink_locked(table, flight);
-	clear_lone_locked(table, flight);
 	flight->state = FLIGHT_ARRIVED;
 	table->arrived_count++;
 	flight->content = content_ref(content);
@@ -192,6 +177,17 @@ bool flight_wanted_locked(const struct flight *flight)
 		return true;
 	TAILQ_FOREACH(covered, &flight->covered, link) {
 		if (covered->waiter_count)
+			return true;
+	}
+	return false;
+}
+
+bool flight_content_wanted_locked(const struct flight *flight)
+{
+	const struct fetch_waiter *waiter;
+
+	TAILQ_FOREACH(waiter, &flight->waiters, entry) {
+		if (!waiter->size_only)
 			return true;
 	}
 	return false;

@@ -78,7 +78,6 @@ struct flight {
 	enum lane lane;
 	enum way way;
 	bool above_limit;	/* a listing or a subtree left it out */
-	bool lone;		/* asked for by itself, its size not known: the content tells it */
 	unsigned step;		/* of the crawl, for company; CRAWL_NO_STEP */
 	unsigned group;		/* ride with fewer than this many others; 0: no bound; 1: alone */
 	unsigned misses;	/* good answers to it alone that did not hold it */
@@ -104,7 +103,6 @@ struct flight_table {
 	struct flight_list waited;		   /* those with waiters, oldest first */
 	struct flight_list kept;		   /* ARRIVED ones that the cache did not take */
 	size_t count, arrived_count, waiter_count; /* count: ARRIVED ones included */
-	size_t lone_count;			   /* that have not arrived */
 };
 
 void flight_table_init(struct flight_table *table, struct lock *lock);
@@ -133,14 +131,14 @@ void flight_arrive_locked(struct flight_table *table, struct flight *flight,
 			  struct content *content);
 void flight_keep_locked(struct flight_table *table, struct flight *flight, uint64_t now_ms);
 
-/* Until it arrives or ends; the flight is HELD and new. */
-void flight_set_lone_locked(struct flight_table *table, struct flight *flight);
-
 /* A queued one moves up to a lane before its own; anything else stays. True when it moved. */
 bool flight_promote_locked(struct flight_table *table, struct flight *flight, enum lane lane);
 
 /* Somebody waits for it, or for something that it covers. */
 bool flight_wanted_locked(const struct flight *flight);
+
+/* Somebody waits for more than its size. */
+bool flight_content_wanted_locked(const struct flight *flight);
 
 /* ---- waiters ---- */
 

@@ -121,7 +121,7 @@ static enum way way_of_locked(const struct fetch *fetch, const struct flight *fl
 	case FLIGHT_SUBTREE:
 		return WAY_SUBTREE;
 	case FLIGHT_SIZE:
-		if (fetch_can_sizes_locked(fetch) && !flight->lone)
+		if (fetch_can_sizes_locked(fetch))
 			return WAY_SIZES;
 		return flight->above_limit ? WAY_PEEK : WAY_OBJECTS;
 	case FLIGHT_CONTENT:

@@ -40,12 +40,19 @@ struct want {
 	uint64_t size;
 	const struct fetch_company *company;
 	struct fetch_waiter *waiter;
-	bool listed;   /* SIZE: its directory was listed, and did not tell */
-	bool lone;     /* SIZE: nobody listed its directory: the content tells, and is read next */
-	bool first;    /* SIZE: of the mount to ask for sizes in bulk */
+	bool listed; /* its directory was listed, and did not tell its size */
+	bool size_only;
+	bool first;    /* of the mount to ask for sizes in bulk */
 	bool fresh;    /* the flight was made for it */
 	unsigned step; /* of the crawl; CRAWL_NO_STEP */
 };
+
+/* Its content is on its way, and may be long; its size can be asked for beside that. */
+static bool size_may_come_sooner_locked(const struct fetch *fetch, const struct flight *flight)
+{
+	return fetch_can_sizes_locked(fetch) && flight->size == SIZE_UNKNOWN &&
+	       flight->state != FLIGHT_COVERED;
+}
 
 /* What there is: 1 and *out: it has just come; 0: joined; -ECANCELED; -EAGAIN: there is none. */
 static int join_old_locked(struct want *want, struct content **out)
@@ -59,11 +66,13 @@ static int join_old_locked(struct want *want, struct content **out)
 	}
 	if (want->waiter->state == FETCH_WAITER_CANCELED || want->fetch->closing)
 		return -ECANCELED;
-	if (!flight && want->kind == FLIGHT_SIZE)
+	if (flight && want->size_only && size_may_come_sooner_locked(want->fetch, flight))
+		flight = NULL;
+	if (!flight && want->size_only)
 		flight = flight_find_locked(table, &want->oid, FLIGHT_SIZE);
 	if (!flight)
 		return -EAGAIN;
-	flight_join_locked(table, flight, want->waiter, want->kind == FLIGHT_SIZE, clock_ms());
+	flight_join_locked(table, flight, want->waiter, want->size_only, clock_ms());
 	if (flight->size == SIZE_UNKNOWN)
 		flight->size = want->size;
 	flight_promote_locked(table, flight,
@@ -86,9 +95,7 @@ static int join_new_locked(struct want *want, struct flight *carrier)
 	if (!flight)
 		return -ENOMEM;
 	flight->above_limit = want->listed;
-	flight_join_locked(table, flight, want->waiter, want->kind == FLIGHT_SIZE, clock_ms());
-	if (want->lone)
-		flight_set_lone_locked(table, flight);
+	flight_join_locked(table, flight, want->waiter, want->size_only, clock_ms());
 	if (carrier)
 		flight_cover_locked(table, flight, carrier);
 	else
@@ -106,8 +113,8 @@ static bool is_here(const struct want *want)
 {
 	uint64_t size;
 
-	return want->kind == FLIGHT_SIZE ? fetch_size_known(want->fetch, &want->oid, &size) :
-					   fetch_has(want->fetch, &want->oid);
+	return want->size_only ? fetch_size_known(want->fetch, &want->oid, &size) :
+				 fetch_has(want->fetch, &want->oid);
 }
 
 /*
@@ -209,7 +216,7 @@ static bool want_place(const struct want *want, struct crawl_place *out)
 	out->count = 0;
 	if (!has_place(want->company))
 		return false;
-	out->listed = want->company->listed || want->kind == FLIGHT_SIZE;
+	out->listed = want->company->listed || want->size_only;
 	for (unsigned up = 0; !want->company->tree(want->company->arg, up, &tree); up++) {
 		if (!crawl_place_add(out, &tree))
 			return false;
@@ -387,6 +394,13 @@ static bool take_lone_locked(struct fetch *fetch)
 	return true;
 }
 
+/* No content is under way or waits to be, and the remote is well: one more is there soon. */
+static bool is_quiet_locked(const struct fetch *fetch)
+{
+	return !fetch->running[WAY_OBJECTS] && !fetch_queued_locked(fetch, WAY_OBJECTS) &&
+	       !fetch->retry.failures;
+}
+
 /*
  * Nobody listed its directory, nobody reads beside it: this is one file that is about to be read,
  * and its content tells the size in one round trip.
@@ -398,7 +412,7 @@ static bool is_lone_locked(struct want *want)
 	struct oid tree;
 
 	if (!has_place(company) || company->listed || !(fetch->caps & REMOTE_OBJECTS) ||
-	    fetch->table.lone_count || company->tree(company->arg, 0, &tree) ||
+	    !is_quiet_locked(fetch) || company->tree(company->arg, 0, &tree) ||
 	    has_lone_neighbours_locked(fetch, &tree, company->index) || !take_lone_locked(fetch))
 		return false;
 	fetch->lones[fetch->lones_next++ % LONE_COUNT] =
@@ -510,8 +524,7 @@ static int join_unsized(struct want *want, struct content **out)
 
 	lock_take(&fetch->lock);
 	sizes = fetch_can_sizes_locked(fetch);
-	want->lone = !want->listed && is_lone_locked(want);
-	alone = want->listed || want->lone || (!sizes && !fetch_can_list_locked(fetch));
+	alone = want->listed || is_lone_locked(want) || (!sizes && !fetch_can_list_locked(fetch));
 	lock_give(&fetch->lock);
 	if (alone)
 		return join_alone(want, out);
@@ -597,9 +610,11 @@ static enum size_way size_way_locked(struct want *want, struct flight **out_carr
 		return SIZE_COVERED;
 	if (want->listed)
 		return SIZE_ALONE;
-	want->lone = is_lone_locked(want);
-	if (want->lone)
+	if (!flight_find_locked(&fetch->table, &want->oid, FLIGHT_CONTENT) &&
+	    is_lone_locked(want)) {
+		want->kind = FLIGHT_CONTENT;
 		return SIZE_ALONE;
+	}
 	if (fetch_can_sizes_locked(fetch))
 		/* Who comes while somebody gathers leaves with that company. */
 		return company && !fetch->size_gathering ? SIZE_GATHER_SIZES : SIZE_ALONE;
@@ -649,6 +664,7 @@ int fetch_size(struct fetch *fetch, const struct oid *oid, const struct fetch_co
 	struct want want = { .fetch = fetch,
 			     .oid = *oid,
 			     .kind = FLIGHT_SIZE,
+			     .size_only = true,
 			     .type = OBJECT_BLOB,
 			     .size = SIZE_UNKNOWN,
 			     .company = company,
