@@ -118,6 +118,7 @@ E2E_TESTS += %D%/e2e_sha256.py
 E2E_TESTS += %D%/e2e_shared_cache.py
 E2E_TESTS += %D%/e2e_sizes.py
 E2E_TESTS += %D%/e2e_ssh.py
+E2E_TESTS += %D%/e2e_step.py
 E2E_TESTS += %D%/e2e_tls_http2.py
 E2E_TESTS += %D%/e2e_valgrind.py
 

@@ -59,6 +59,7 @@ struct batch {
 	enum filter_kind filter_kind;
 	char filter[96]; /* "": none */
 	unsigned deepen;
+	struct oid step; /* the commit to step from; null */
 	uint64_t start_ms;
 
 	/* under the fetch's lock */

@@ -318,6 +318,14 @@ bool fetch_has(struct fetch *fetch, const struct oid *oid)
 	return !cache_stat(fetch->config.cache, oid, &stat) && stat.has_content;
 }
 
+bool fetch_is_settled(struct fetch *fetch, const struct oid *oid)
+{
+	struct cache_stat stat;
+
+	return !cache_stat(fetch->config.cache, oid, &stat) &&
+	       (stat.has_content || stat.size > fetch->config.large_limit);
+}
+
 /* ---- facts ---- */
 
 /* The repository's identity, a NUL, the key. */

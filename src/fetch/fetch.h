@@ -170,7 +170,20 @@ int fetch_size(struct fetch *fetch, const struct oid *oid, const struct fetch_co
 int fetch_commit(struct fetch *fetch, const struct oid *commit, struct fetch_waiter *waiter,
 		 struct content **out);
 
+/*
+ * The next commit that is brought is asked for as a step from this one, all of whose trees are
+ * here: the server leaves out what did not change, and sends deltas against it. `whole`: all its
+ * small blobs are here too, so the new one's come along. A server that cannot do that gets an
+ * ordinary request.
+ */
+void fetch_step_from(struct fetch *fetch, const struct oid *commit, bool whole);
+
 /* ---- what is here (never the network; may wait on disk) ---- */
+
+/* The commit and all its trees came at some time. */
+bool fetch_commit_is_here(struct fetch *fetch, const struct oid *commit);
+/* The content is here, or known to be too large to come along with others. */
+bool fetch_is_settled(struct fetch *fetch, const struct oid *oid);
 
 /*
  * Part of an object: the cache's, as cache_read(). -ENOENT on a miss. The first read of what was

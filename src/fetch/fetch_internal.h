@@ -83,6 +83,8 @@ struct fetch {
 	bool size_gathering; /* somebody asks for a company of sizes: all wait and leave together */
 	struct flight *everything; /* borrowed: the flight of that kind; NULL */
 	struct oid commit;	   /* last asked for; null */
+	struct oid step;	   /* the commit to step from; null: none */
+	bool step_whole;	   /* all its small blobs are here */
 	struct oid listed
 		[LISTED_COUNT]; /* directories whose unknown blobs are above the limit; a ring */
 	unsigned listed_next;
@@ -139,6 +141,7 @@ bool fetch_can_filter_locked(const struct fetch *fetch, enum filter_kind kind);
 bool fetch_can_sizes_locked(const struct fetch *fetch);
 bool fetch_can_list_locked(const struct fetch *fetch);
 bool fetch_can_crawl_locked(const struct fetch *fetch);
+bool fetch_steps_with_blobs_locked(const struct fetch *fetch);
 
 /* The flight of a tree with what is in it, LISTING or SUBTREE; made when there is none. */
 struct flight *fetch_carrier_of_tree_locked(struct fetch *fetch, const struct oid *tree,

@@ -26,6 +26,12 @@ bool fetch_can_list_locked(const struct fetch *fetch)
 	return (fetch->caps & REMOTE_OBJECTS) && fetch_can_filter_locked(fetch, FILTER_COMBINE);
 }
 
+bool fetch_steps_with_blobs_locked(const struct fetch *fetch)
+{
+	return fetch->step_whole && !oid_is_null(&fetch->step) &&
+	       fetch_can_filter_locked(fetch, FILTER_LIMIT);
+}
+
 bool fetch_can_crawl_locked(const struct fetch *fetch)
 {
 	return (fetch->caps & REMOTE_OBJECTS) && fetch_can_filter_locked(fetch, FILTER_LIMIT);
@@ -52,8 +58,9 @@ struct flight *fetch_carrier_locked(struct fetch *fetch, enum object_type type)
 {
 	if (!fetch->everything)
 		return NULL;
-	/* Filtered, it brings no blobs. */
-	if (type == OBJECT_BLOB && fetch_can_filter_locked(fetch, FILTER_BLOB_NONE))
+	/* Filtered, it brings no blobs; a step from a commit that is here whole does. */
+	if (type == OBJECT_BLOB && fetch_can_filter_locked(fetch, FILTER_BLOB_NONE) &&
+	    !fetch_steps_with_blobs_locked(fetch))
 		return NULL;
 	return fetch->everything;
 }

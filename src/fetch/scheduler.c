@@ -201,6 +201,15 @@ static void filter_by_locked(struct fetch *fetch, struct batch *batch, enum filt
 	snprintf(batch->filter, sizeof(batch->filter), "%s", filter);
 }
 
+/* git leaves out what is as large as the limit, we fetch alone what is larger. */
+static void filter_by_limit_locked(struct fetch *fetch, struct batch *batch)
+{
+	char limit[sizeof(batch->filter)];
+
+	snprintf(limit, sizeof(limit), "blob:limit=%" PRIu64, fetch->config.large_limit + 1);
+	filter_by_locked(fetch, batch, FILTER_LIMIT, limit);
+}
+
 /* Blobs by id need no filter: what is wanted by name is always sent. */
 static void spec_locked(struct fetch *fetch, struct batch *batch)
 {
@@ -209,6 +218,9 @@ static void spec_locked(struct fetch *fetch, struct batch *batch)
 	switch (batch->way) {
 	case WAY_EVERYTHING:
 		batch->deepen = 1;
+		batch->step = fetch->step;
+		if (fetch_steps_with_blobs_locked(fetch))
+			filter_by_limit_locked(fetch, batch);
 		filter_by_locked(fetch, batch, FILTER_BLOB_NONE, "blob:none");
 		break;
 	case WAY_TREES:
@@ -216,15 +228,12 @@ static void spec_locked(struct fetch *fetch, struct batch *batch)
 		filter_by_locked(fetch, batch, FILTER_BLOB_NONE, "blob:none");
 		break;
 	case WAY_LISTING:
-		/* git leaves out what is as large as the limit, we fetch alone what is larger */
 		snprintf(limit, sizeof(limit), "combine:tree:1+blob:limit=%" PRIu64,
 			 fetch->config.large_limit + 1);
 		filter_by_locked(fetch, batch, FILTER_COMBINE, limit);
 		break;
 	case WAY_SUBTREE:
-		snprintf(limit, sizeof(limit), "blob:limit=%" PRIu64,
-			 fetch->config.large_limit + 1);
-		filter_by_locked(fetch, batch, FILTER_LIMIT, limit);
+		filter_by_limit_locked(fetch, batch);
 		break;
 	default:
 		break;
@@ -300,6 +309,12 @@ static int call_remote(struct fetch *fetch, struct batch *batch, struct remote_c
 		.deepen = batch->deepen,
 		.filter = batch->filter_kind != FILTER_NONE ? batch->filter : NULL,
 	};
+
+	if (!oid_is_null(&batch->step)) {
+		spec.haves = spec.shallows = &batch->step;
+		spec.have_count = spec.shallow_count = 1;
+		spec.thin = true;
+	}
 
 	if (batch->way == WAY_SIZES)
 		return remote_start_sizes(fetch->config.remote, batch->wants, batch->want_count,

@@ -7,6 +7,7 @@
  * even when nobody happens to wait.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "fetch/fetch_internal.h"
@@ -282,6 +283,14 @@ static void refuse_locked(struct fetch *fetch, const struct batch *batch)
 		fetch->refused |= batch->filter_kind;
 }
 
+/* It is made, or it cannot be: what comes next is asked for in the ordinary way. */
+static void step_over_locked(struct fetch *fetch, const struct batch *batch,
+			     const struct verdict *verdict)
+{
+	if (!oid_is_null(&batch->step) && verdict->end != END_LATER && verdict->end != END_CANCELED)
+		memset(&fetch->step, 0, sizeof(fetch->step));
+}
+
 static struct flight *named_locked(struct batch *batch)
 {
 	struct flight *flight;
@@ -454,6 +463,7 @@ void fetch_settle(struct fetch *fetch, struct batch *batch)
 	remember_facts(fetch, batch, &verdict);
 
 	lock_take(&fetch->lock);
+	step_over_locked(fetch, batch, &verdict);
 	failures = fetch->retry.failures + 1;
 	remember_outcome_locked(fetch, batch, verdict.end);
 	if (verdict.end == END_REFUSED)

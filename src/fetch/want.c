@@ -694,16 +694,31 @@ int fetch_size(struct fetch *fetch, const struct oid *oid, const struct fetch_co
 
 /* ---- commits ---- */
 
-static bool is_complete(struct fetch *fetch, const struct oid *commit, struct content **out)
+bool fetch_commit_is_here(struct fetch *fetch, const struct oid *commit)
 {
 	char hex[OID_MAX_HEX + 1];
 	struct buf value = BUF_INIT;
 	int status = fetch_fact_get(fetch, "complete", oid_to_hex(commit, hex), &value, NULL);
 
 	buf_release(&value);
-	if (status && !fetch->config.offline)
+	return !status;
+}
+
+static bool is_complete(struct fetch *fetch, const struct oid *commit, struct content **out)
+{
+	if (!fetch_commit_is_here(fetch, commit) && !fetch->config.offline)
 		return false;
 	return fetch_hit(fetch, commit, out) && *out;
+}
+
+void fetch_step_from(struct fetch *fetch, const struct oid *commit, bool whole)
+{
+	lock_take(&fetch->lock);
+	if (fetch->caps & REMOTE_STEP) {
+		fetch->step = *commit;
+		fetch->step_whole = whole;
+	}
+	lock_give(&fetch->lock);
 }
 
 static int join_commit_locked(struct fetch *fetch, const struct oid *commit,

@@ -19,5 +19,7 @@ noinst_LIBRARIES += %D%/librepo.a
 %C%_librepo_a_SOURCES += %D%/repo_internal.h
 %C%_librepo_a_SOURCES += %D%/resolve.c
 %C%_librepo_a_SOURCES += %D%/resolve.h
+%C%_librepo_a_SOURCES += %D%/step.c
+%C%_librepo_a_SOURCES += %D%/step.h
 %C%_librepo_a_SOURCES += %D%/walk.c
 %C%_librepo_a_SOURCES += %D%/walk.h
