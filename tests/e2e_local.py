@@ -76,8 +76,9 @@ def test_a_path_with_at_and_spaces(t, _):
 
 def test_what_is_no_repository(t, _):
     empty = env.folder("empty")
-    for source, words in ((empty, "repository"), ("/no/such/path", "/no/such/path"),
-                          (f"file://{empty}/none", "none")):
+    for source, words in ((empty, f"cannot open {empty}: it is no git repository"),
+                          ("/no/such/path", "cannot open /no/such/path: there is no such path"),
+                          (f"file://{empty}/none", f"{empty}/none: there is no such path")):
         result = expect_failure(source)
         t.equal(result.rc, 1, f"exit code for {source}")
         t.contains(result.err, words, f"message for {source}")

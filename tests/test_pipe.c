@@ -371,18 +371,25 @@ static void test_what_is_wrong_with_a_path_is_said(void)
 		int code;
 		const char *words;
 	} rows[] = {
-		{ "none", -ENOENT, "does not appear to be a git repository" },
-		{ "plain", -ENOENT, "does not appear to be a git repository" },
+		{ "none", -ENOENT, "there is no such path" },
+		{ "plain/file/x", -ENOENT, "there is no such path" },
+		{ "plain", -ENOENT, "it is no git repository" },
+		{ "plain/file", -ENOENT, "it is no git repository" },
+		{ "closed", -ENOENT, "you may not read it" },
 	};
 
-	git_sh(NULL, "mkdir -p plain");
+	git_sh(NULL, "mkdir -p plain closed; touch plain/file; chmod 0 closed");
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		struct xcp_error err = { 0 };
 
+		if (strcmp(rows[i].path, "closed") == 0 && geteuid() == 0)
+			continue; /* nothing is closed to root */
 		CHECK(stage(rows[i].path));
 		EXPECT_INT(remote_connect(place.remote, NULL, &err), rows[i].code, "row %zu: %s", i,
 			   err.message);
 		EXPECT(strstr(err.message, rows[i].words) != NULL, "row %zu: %s", i, err.message);
+		EXPECT(strstr(err.message, "cannot open /") == err.message, "row %zu: %s", i,
+		       err.message);
 		leave();
 	}
 }
@@ -540,20 +547,33 @@ static void test_what_ssh_says_is_understood(void)
 		const char *words;
 	} rows[] = {
 		{ "fail\nme@h: Permission denied (publickey).\n", -EACCES, 1,
-		  "Permission denied (publickey)" },
+		  "cannot connect to ssh://h/~/sha1: the host does not let you in (me@h: "
+		  "Permission "
+		  "denied (publickey).); check the user name" },
+		{ "fail\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key "
+		  "verification failed.\n",
+		  -EACCES, 1, "ssh-keygen -R h" },
+		{ "fail\nfatal: '/x': Permission denied\n", -EACCES, 2,
+		  "you may not read it there" },
 		{ "fail\nHost key verification failed.\n", -EACCES, 1, "run \"ssh h\" once" },
 		{ "fail\nssh: Could not resolve hostname h: Name or service not known\n",
-		  -ENETUNREACH, 1, "Could not resolve hostname" },
+		  -ENETUNREACH, 1,
+		  "the host's name is not known (ssh: Could not resolve hostname" },
 		{ "fail\nssh: connect to host h port 22: Connection refused\n", -ENETUNREACH, 1,
-		  "Connection refused" },
+		  "no ssh server listens there (ssh: connect to host h port 22: Connection "
+		  "refused)" },
 		{ "fail\nssh: connect to host h port 22: Connection timed out\n", -ETIMEDOUT, 1,
 		  "timed out" },
 		{ "fail\nHello\nERROR: Repository not found.\n\n", -ENOENT, 2,
 		  "Repository not found" },
 		{ "fail\nfatal: '/x' does not appear to be a git repository\nfatal: more\n",
-		  -ENOENT, 1, "'/x' does not appear" },
+		  -ENOENT, 1,
+		  "cannot open ssh://h/~/sha1: the host has no git repository at that path (fatal: "
+		  "'/x' does not appear" },
 		{ "fail\nsh: git-upload-pack: command not found\n", -ENOENT, 2,
-		  "command not found" },
+		  "git is not installed there" },
+		{ "fail\nsh: 1: git-upload-pack: not found\n", -ENOENT, 2,
+		  "git is not installed there" },
 		{ "fail\n", -ENETUNREACH, 2, "without a word" },
 		{ "noise\n", -EPROTO, 2, "not git" },
 		{ "mute\n", -ETIMEDOUT, 1, "no answer" },

@@ -219,6 +219,14 @@ static void wait_answer(struct pipe *pipe)
 	lock_give(&wait->lock);
 }
 
+/* "connect to" where getting there is what failed. */
+static const char *task_of(const struct pipe *pipe, const struct remote_finding *finding)
+{
+	bool there = finding->verdict != REMOTE_TRANSIENT && finding->verdict != REMOTE_DENIED;
+
+	return pipe->ssh && !there ? "connect to" : "open";
+}
+
 /*
  * Nobody can be served as things are: who waits hears why; of the calls the first, the others bring
  * about tries of their own.
@@ -228,8 +236,8 @@ static void pipe_fail(struct pipe *pipe, const struct remote_finding *finding, b
 	struct remote_call *call = TAILQ_FIRST(&pipe->waiting);
 
 	if (pipe->wait) {
-		xcp_error_set(&pipe->wait->err, finding->code, "cannot connect to %s: %s",
-			      pipe->remote->source->url, finding->words);
+		xcp_error_set(&pipe->wait->err, finding->code, "cannot %s %s: %s",
+			      task_of(pipe, finding), pipe->remote->source->url, finding->words);
 		wait_answer(pipe);
 	} else if (call) {
 		TAILQ_REMOVE(&pipe->waiting, call, queue);

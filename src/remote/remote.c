@@ -48,6 +48,7 @@ enum remote_verdict verdict_of_words(const char *words)
 		{ "dubious ownership", REMOTE_DENIED },
 		{ "does not appear to be a git repository", REMOTE_GONE },
 		{ "not a git repository", REMOTE_GONE },
+		{ "invalid gitfile format", REMOTE_GONE },
 		{ "not found", REMOTE_GONE },
 		{ "does not exist", REMOTE_GONE },
 		{ "no such file or directory", REMOTE_GONE },
