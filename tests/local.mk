@@ -128,6 +128,7 @@ dist_noinst_DATA += %D%/e2e/repos.py
 dist_noinst_DATA += %D%/e2e/served.py
 dist_noinst_DATA += %D%/e2e/sshd.py
 dist_noinst_DATA += %D%/e2e/tap.py
+dist_noinst_DATA += %D%/e2e/terminal.py
 dist_noinst_DATA += %D%/e2e/tls.py
 dist_noinst_DATA += %D%/e2e/wire.py
 
