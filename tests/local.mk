@@ -84,6 +84,7 @@ noinst_HEADERS += %D%/pack_support.h
 noinst_HEADERS += %D%/remote_support.h
 noinst_HEADERS += %D%/tap.h
 
+SHELL_TESTS += %D%/bootstrap_check.sh
 SHELL_TESTS += %D%/fuzz_short.sh
 SHELL_TESTS += %D%/lint_headers.sh
 SHELL_TESTS += %D%/lint_layers.sh
