@@ -1274,6 +1274,36 @@ static void test_refused_filter_is_remembered_and_blobs_go_by_id(void)
 	tear_down();
 }
 
+/* The clock was years ahead, or is years ahead now: neither keeps a refusal for ever. */
+static void test_a_refusal_is_believed_for_its_time_only(void)
+{
+	static const struct {
+		int64_t stored_s;
+		bool believed;
+	} rows[] = { { 0, true },
+		     { -3600, true },
+		     { -10 * 365 * 86400, false },
+		     { 10 * 365 * 86400, false } };
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		int64_t now_s = clock_wall_s();
+		struct listing listing;
+		struct wait wait;
+
+		set_up(REMOTE_OBJECTS | REMOTE_SUBTREE | REMOTE_SHALLOW);
+		clock_fake((uint64_t)(now_s + rows[i].stored_s) * 1000);
+		fetch_fact_put(fetch, "refused", "combine", "1", 1);
+		clock_real();
+		fetch_close(&fetch);
+		open_fetch();
+		make_listing(&listing, 3);
+		CHECK_INT(want_size(&wait, &listing.directory.blobs[0], &listing.company), 0);
+		CHECK_INT(result(&wait), 0);
+		CHECK_INT(fake_call(remote, 0).filter[0] == '\0', rows[i].believed);
+		tear_down();
+	}
+}
+
 /* ---- commits ---- */
 
 struct history {
@@ -1641,6 +1671,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_content_wanted_while_its_size_is_listed_comes_with_the_listing);
 	TAP_RUN(test_listed_directory_is_not_listed_again_after_a_restart);
 	TAP_RUN(test_refused_filter_is_remembered_and_blobs_go_by_id);
+	TAP_RUN(test_a_refusal_is_believed_for_its_time_only);
 	TAP_RUN(test_commit_brings_all_trees_and_wants_for_them_cost_nothing);
 	TAP_RUN(test_commit_without_filters_brings_everything);
 	TAP_RUN(test_old_server_is_asked_for_everything_once_more_for_what_is_lost);

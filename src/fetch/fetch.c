@@ -46,7 +46,7 @@ static bool refused_lately(struct fetch *fetch, const char *filter)
 	int status = fetch_fact_get(fetch, "refused", filter, &value, &stored_s);
 
 	buf_release(&value);
-	return !status && clock_wall_s() < stored_s + REFUSED_FOR_S;
+	return !status && clock_age_s(stored_s) < REFUSED_FOR_S;
 }
 
 static void recall_refusals(struct fetch *fetch)
