@@ -35,6 +35,7 @@ struct web_reply {
 	size_t send_len; /* with `cut`: so much of the body, then the connection closes */
 	bool cut;
 	bool stall; /* after send_len bytes: nothing more until web_stop() */
+	bool drip;  /* a byte now and then, without end */
 	bool close; /* after the answer, without saying so before */
 };
 
@@ -142,6 +143,28 @@ static inline void web_wait_for_stop(struct web *web)
 	pthread_mutex_unlock(&web->mutex);
 }
 
+/* The body, again and again, each byte after a while, till nobody reads or the server stops. */
+static inline bool web_drip(struct web *web, int fd, const char *body, size_t len)
+{
+	bool go_on = true;
+
+	for (size_t i = 0; go_on; i = (i + 1) % len) {
+		struct timespec until;
+
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += 20000000;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		go_on = web_send(fd, body + i, 1);
+		pthread_mutex_lock(&web->mutex);
+		if (!web->stopping)
+			pthread_cond_timedwait(&web->stopped, &web->mutex, &until);
+		go_on = go_on && !web->stopping;
+		pthread_mutex_unlock(&web->mutex);
+	}
+	return false;
+}
+
 /* False when the connection is to be closed. */
 static inline bool web_answer(struct web *web, int fd, const struct web_reply *reply)
 {
@@ -154,12 +177,14 @@ static inline bool web_answer(struct web *web, int fd, const struct web_reply *r
 	if (reply->status <= 0)
 		return false;
 	snprintf(head, sizeof(head), "HTTP/1.1 %d Said\r\nContent-Length: %zu\r\n%s%s%s%s\r\n",
-		 reply->status, len, reply->type ? "Content-Type: " : "",
-		 reply->type ? reply->type : "", reply->type ? "\r\n" : "",
-		 reply->headers ? reply->headers : "");
+		 reply->status, reply->drip ? (size_t)1 << 30 : len,
+		 reply->type ? "Content-Type: " : "", reply->type ? reply->type : "",
+		 reply->type ? "\r\n" : "", reply->headers ? reply->headers : "");
 	pthread_mutex_lock(&web->mutex);
 	web->response_bytes += send_len;
 	pthread_mutex_unlock(&web->mutex);
+	if (reply->drip)
+		return web_send(fd, head, strlen(head)) && web_drip(web, fd, reply->body, len);
 	if (!web_send(fd, head, strlen(head)) || (send_len && !web_send(fd, reply->body, send_len)))
 		return false;
 	if (reply->stall)

@@ -880,6 +880,30 @@ static void test_an_answer_that_stalls_is_given_up(void)
 	leave();
 }
 
+/* Each byte is a sign of life: without an end to it a mount would wait for ever. */
+static void test_small_answers_that_trickle_are_given_up(void)
+{
+	static const char ref[] = "003d" OID " refs/heads/main\n";
+	const struct web_reply trickle = {
+		.status = 200, .type = RESULT, .body = ref, .drip = true
+	};
+	struct web_reply advert = good_advert;
+	struct ref_list refs = { 0 };
+	struct xcp_error err = { 0 };
+
+	CHECK(stage_with("http://127.0.0.1:%u/r", &trickle, 1, true, 300));
+	CHECK_INT(remote_connect(place.remote, caps_text, NULL), 0);
+	CHECK_INT(remote_refs(place.remote, NULL, 0, &refs, &err), -ETIMEDOUT);
+	CHECK_CONTAINS(err.message, "too slowly to be of use");
+	leave();
+
+	advert.drip = true;
+	CHECK(stage_with("http://127.0.0.1:%u/r", &advert, 1, true, 300));
+	CHECK_INT(remote_connect(place.remote, NULL, &err), -ETIMEDOUT);
+	CHECK_CONTAINS(err.message, "too slowly to be of use");
+	leave();
+}
+
 static void test_a_large_request_is_compressed(void)
 {
 	enum { WANTS = 100 };
@@ -1156,6 +1180,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_an_exhausted_limit_says_when_it_is_reset);
 	TAP_RUN(test_the_servers_clock_counts_where_it_is_shown);
 	TAP_RUN(test_an_answer_that_stalls_is_given_up);
+	TAP_RUN(test_small_answers_that_trickle_are_given_up);
 	TAP_RUN(test_a_large_request_is_compressed);
 	TAP_RUN(test_a_pause_holds_the_answer_until_it_is_resumed);
 	TAP_RUN(test_a_pause_is_no_stall);

@@ -436,6 +436,7 @@ static void test_without_a_broker_there_is_an_error(void)
  *	fail	prints the rest of the file to stderr
  *	mute	says nothing
  *	noise	says something else
+ *	trickle	an advertisement, without end
  *	banner	like shell, with noise on stderr
  */
 static const char fake_ssh[] =
@@ -454,6 +455,7 @@ static const char fake_ssh[] =
 	"fail) tail -n +2 mode >&2; exit 255;;\n"
 	"mute) exec sleep 1000;;\n"
 	"noise) echo Welcome; exit 0;;\n"
+	"trickle) echo 000eversion 2; while sleep 0.05; do printf '0008a=b\\n'; done;;\n"
 	"esac\n"
 	"exec sh -c \"$command\"\n";
 
@@ -577,6 +579,7 @@ static void test_what_ssh_says_is_understood(void)
 		{ "fail\n", -ENETUNREACH, 2, "without a word" },
 		{ "noise\n", -EPROTO, 2, "not git" },
 		{ "mute\n", -ETIMEDOUT, 1, "no answer" },
+		{ "trickle\n", -ETIMEDOUT, 1, "too slowly to be of use" },
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
@@ -584,7 +587,7 @@ static void test_what_ssh_says_is_understood(void)
 		struct xcp_error err = { 0 };
 
 		set_mode(rows[i].mode);
-		CHECK(stage_source("me@h:sha1", strncmp(rows[i].mode, "mute", 4) == 0 ? 300 : 0));
+		CHECK(stage_source("me@h:sha1", i + 2 >= COUNT(rows) ? 300 : 0));
 		EXPECT_INT(remote_connect(place.remote, NULL, &err), rows[i].code, "row %zu: %s", i,
 			   err.message);
 		EXPECT(strstr(err.message, rows[i].words) != NULL, "row %zu: %s", i, err.message);

@@ -194,6 +194,30 @@ static void test_opening_fails_with_words(void)
 	fixture_close(&f);
 }
 
+static void much_time_passes(void *arg)
+{
+	(void)arg;
+	clock_fake_advance(600000);
+}
+
+/* A server that trickles: the wait is never told of an end. */
+static void test_opening_does_not_wait_for_ever(void)
+{
+	struct fixture f = fixture_make();
+	struct repo_config config = {
+		.fetch = f.fetch, .remote = f.remote, .source = &f.source, .nodes = f.nodes
+	};
+	struct xcp_error err = { 0 };
+
+	clock_fake(1000);
+	fake_hook(f.fetch, much_time_passes, NULL);
+	CHECK_INT(repo_open(&config, &f.repo, &err), -ETIMEDOUT);
+	CHECK_CONTAINS(err.message, "nothing came in time");
+	CHECK_UINT(fake_waiting(f.fetch), 0);
+	clock_real();
+	fixture_close(&f);
+}
+
 static void test_a_subdirectory_is_shown_alone(void)
 {
 	static const char *const spellings[] = {
@@ -1147,6 +1171,7 @@ int main(int argc, char **argv)
 	tap_args(argv);
 	TAP_RUN(test_opening_shows_the_root);
 	TAP_RUN(test_opening_fails_with_words);
+	TAP_RUN(test_opening_does_not_wait_for_ever);
 	TAP_RUN(test_a_subdirectory_is_shown_alone);
 	TAP_RUN(test_a_subdirectorys_inodes_are_those_of_the_whole);
 	TAP_RUN(test_a_wrong_subdirectory_is_named);

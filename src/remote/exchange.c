@@ -199,8 +199,10 @@ static void check_progress(struct net_timer *timer)
 		exchange->moved_bytes = (uint64_t)(up + down);
 		exchange->moved_ms = net_now_ms();
 	}
-	if (net_now_ms() - exchange->moved_ms >= stall_ms) {
-		exchange->stalled = true;
+	exchange->stalled = net_now_ms() - exchange->moved_ms >= stall_ms;
+	exchange->crawls = exchange->small &&
+			   net_crawls(exchange->net, exchange->started_ms, (uint64_t)down);
+	if (exchange->stalled || exchange->crawls) {
 		net_transfer_stop(exchange->net, &exchange->transfer);
 		transfer_ended(&exchange->transfer, CURLE_OPERATION_TIMEDOUT);
 		return;
@@ -292,7 +294,7 @@ int exchange_start(struct exchange *exchange)
 		finish(exchange);
 		return -ENOMEM;
 	}
-	exchange->moved_ms = net_now_ms();
+	exchange->started_ms = exchange->moved_ms = net_now_ms();
 	net_timer_set(exchange->net, &exchange->timer,
 		      net_settings(exchange->net)->stall_timeout_ms / 4 + 1);
 	return 0;

@@ -248,6 +248,8 @@ static void judge_200(struct http_call *line)
 				"the answer is empty: the server does not understand the request");
 		return;
 	}
+	if (exchange->crawls)
+		call_fail(call, REMOTE_TRANSIENT, -ETIMEDOUT, "%s", NET_CRAWLS_WORDS);
 	if (exchange->stalled)
 		call_end(call, "it stalled");
 	else
@@ -300,6 +302,7 @@ static int fill_call(struct http_call *line)
 	exchange->body = exchange->body_gzipped ? &line->gzipped : &call->request;
 	exchange->ask_v2 = call->remote->caps.version == 2;
 	exchange->take_gzip = call->kind != CALL_FETCH; /* packs are compressed already */
+	exchange->small = call->kind != CALL_FETCH;
 	exchange->take = call_take;
 	exchange->ended = call_ended;
 	return line->url ? 0 : -ENOMEM;

@@ -87,6 +87,7 @@ static int probe_run(struct remote *remote, struct probe *probe, const struct pl
 	probe->exchange.url = url;
 	probe->exchange.ask_v2 = true;
 	probe->exchange.take_gzip = true;
+	probe->exchange.small = true;
 	probe->exchange.accept = "*/*";
 	probe->exchange.take = probe_take;
 	probe->exchange.ended = probe_ended;
@@ -285,6 +286,8 @@ static int judge_advert(struct connecting *connecting, struct probe *probe)
 					    verdict_code(verdict_of_words(probe->err.message)) :
 					    probe->err.code,
 				    "%s", probe->err.message);
+	if (!probe->advert.finished && exchange->crawls)
+		return connect_fail(connecting, -ETIMEDOUT, "%s", NET_CRAWLS_WORDS);
 	if (!probe->advert.finished)
 		return connect_fail(connecting, -EAGAIN, "the answer broke off");
 	return 0;
