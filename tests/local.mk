@@ -90,6 +90,7 @@ noinst_HEADERS += %D%/pack_support.h
 noinst_HEADERS += %D%/remote_support.h
 noinst_HEADERS += %D%/tap.h
 
+SHELL_TESTS += %D%/bootstrap_check.sh
 SHELL_TESTS += %D%/fuzz_short.sh
 SHELL_TESTS += %D%/lint_headers.sh
 SHELL_TESTS += %D%/lint_layers.sh
@@ -97,6 +98,7 @@ SHELL_TESTS += %D%/lint_layers.sh
 E2E_TESTS += %D%/e2e_infrastructure.py
 
 E2E_TESTS += %D%/e2e_cli.py
+E2E_TESTS += %D%/e2e_clock.py
 E2E_TESTS += %D%/e2e_credentials.py
 E2E_TESTS += %D%/e2e_faults.py
 E2E_PENDING += %D%/e2e_lies.py
@@ -136,6 +138,7 @@ dist_noinst_DATA += %D%/e2e/repos.py
 dist_noinst_DATA += %D%/e2e/served.py
 dist_noinst_DATA += %D%/e2e/sshd.py
 dist_noinst_DATA += %D%/e2e/tap.py
+dist_noinst_DATA += %D%/e2e/terminal.py
 dist_noinst_DATA += %D%/e2e/tls.py
 dist_noinst_DATA += %D%/e2e/wire.py
 

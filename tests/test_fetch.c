@@ -1117,6 +1117,52 @@ static void test_size_of_an_unknown_object_fails(void)
 	tear_down();
 }
 
+/* Three tries, then the content tells; and whoever comes next does not try. */
+static void test_sizes_that_cannot_be_understood_are_found_another_way(void)
+{
+	struct wait waits[2];
+	struct oid blobs[3];
+
+	set_up(ALL_CAPS);
+	for (size_t i = 0; i < 3; i++)
+		blobs[i] = fake_add_blob(remote, i + 100, (uint32_t)i);
+	fake_fail(remote, 3, REMOTE_BROKEN, true, 0);
+	CHECK_INT(want_size(&waits[0], &blobs[0], NULL), 0);
+	CHECK_INT(result(&waits[0]), 0);
+	CHECK_UINT(waits[0].size, 100);
+	CHECK_UINT(fake_calls(remote), 4);
+	CHECK(fake_call(remote, 2).sizes);
+	CHECK(!fake_call(remote, 3).sizes);
+
+	CHECK_INT(want_size(&waits[1], &blobs[1], NULL), 0);
+	CHECK_INT(result(&waits[1]), 0);
+	CHECK_UINT(waits[1].size, 101);
+	CHECK_UINT(fake_calls(remote), 5);
+	CHECK(!fake_call(remote, 4).sizes);
+
+	/* not for ever */
+	clock_fake(clock_ms() + 600000);
+	CHECK_INT(want_size(&waits[1], &blobs[2], NULL), 0);
+	CHECK(fake_wait_calls(remote, 6));
+	CHECK(fake_call(remote, 5).sizes);
+	CHECK_INT(result(&waits[1]), 0);
+	tear_down();
+}
+
+static void test_a_size_that_never_comes_is_found_another_way(void)
+{
+	struct wait wait;
+	struct oid blob;
+
+	set_up(ALL_CAPS);
+	blob = fake_add_blob(remote, 100, 1);
+	fake_sizeless(remote, &blob);
+	CHECK_INT(want_size(&wait, &blob, NULL), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK_UINT(wait.size, 100);
+	tear_down();
+}
+
 struct listing {
 	struct directory directory;
 	struct fetch_company company;
@@ -1581,6 +1627,36 @@ static void test_a_file_that_nobody_listed_tells_its_size_by_coming(void)
 	tear_down();
 }
 
+/* The clock was years ahead, or is years ahead now: neither keeps a refusal for ever. */
+static void test_a_refusal_is_believed_for_its_time_only(void)
+{
+	static const struct {
+		int64_t stored_s;
+		bool believed;
+	} rows[] = { { 0, true },
+		     { -3600, true },
+		     { -10 * 365 * 86400, false },
+		     { 10 * 365 * 86400, false } };
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		int64_t now_s = clock_wall_s();
+		struct listing listing;
+		struct wait wait;
+
+		set_up(REMOTE_OBJECTS | REMOTE_SUBTREE | REMOTE_SHALLOW);
+		clock_fake((uint64_t)(now_s + rows[i].stored_s) * 1000);
+		fetch_fact_put(fetch, "refused", "combine", "1", 1);
+		clock_real();
+		fetch_close(&fetch);
+		open_fetch();
+		make_listing(&listing, 3);
+		CHECK_INT(want_size(&wait, &listing.directory.blobs[0], &listing.company), 0);
+		CHECK_INT(result(&wait), 0);
+		CHECK_INT(fake_call(remote, 0).filter[0] == '\0', rows[i].believed);
+		tear_down();
+	}
+}
+
 /* ---- commits ---- */
 
 struct history {
@@ -1949,11 +2025,14 @@ int main(int argc, char **argv)
 	TAP_RUN(test_large_file_comes_alone_and_as_a_file);
 	TAP_RUN(test_sizes_of_a_directory_cost_one_call);
 	TAP_RUN(test_size_of_an_unknown_object_fails);
+	TAP_RUN(test_sizes_that_cannot_be_understood_are_found_another_way);
+	TAP_RUN(test_a_size_that_never_comes_is_found_another_way);
 	TAP_RUN(test_without_object_info_a_listing_tells_the_sizes);
 	TAP_RUN(test_concurrent_sizes_share_the_listing);
 	TAP_RUN(test_content_wanted_while_its_size_is_listed_comes_with_the_listing);
 	TAP_RUN(test_listed_directory_is_not_listed_again_after_a_restart);
 	TAP_RUN(test_refused_filter_is_remembered_and_blobs_go_by_id);
+	TAP_RUN(test_a_refusal_is_believed_for_its_time_only);
 	TAP_RUN(test_commit_brings_all_trees_and_wants_for_them_cost_nothing);
 	TAP_RUN(test_commit_without_filters_brings_everything);
 	TAP_RUN(test_old_server_is_asked_for_everything_once_more_for_what_is_lost);

@@ -236,7 +236,7 @@ static json_t *report_stats(const struct serve *serve)
 	json_object_set_new(out, "nodes", json_count(totals.nodes));
 	json_object_set_new(out, "rss_bytes", json_count(memory_of("VmRSS")));
 	json_object_set_new(out, "rss_anon_bytes", json_count(memory_of("RssAnon")));
-	json_object_set_new(out, "uptime_s", json_integer(clock_wall_s() - serve->started_s));
+	json_object_set_new(out, "uptime_s", json_count((clock_ms() - serve->started_ms) / 1000));
 	return out;
 }
 

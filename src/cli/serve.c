@@ -60,7 +60,7 @@ static int64_t remembered_caps(struct serve *serve, struct buf *out)
 
 	if (cache_fact_get(serve->cache, "caps", key, strlen(key), out, &stored_s))
 		return -1;
-	return clock_wall_s() - stored_s;
+	return clock_age_s(stored_s);
 }
 
 static void remember_caps(struct serve *serve)
@@ -229,7 +229,7 @@ static void note_offline(struct serve *serve)
 {
 	const struct repo_identity *identity = repo_identity(serve->repo);
 	char hex[OID_MAX_HEX + 1], when[64];
-	struct tm tm;
+	struct tm tm = { 0 };
 	time_t resolved = (time_t)identity->resolved_s;
 
 	if (!identity->from_cache)
@@ -315,7 +315,8 @@ int serve_run(const struct serve_config *config)
 {
 	struct serve serve = { .config = config,
 			       .broker = config->broker,
-			       .started_s = clock_wall_s() };
+			       .started_s = clock_wall_s(),
+			       .started_ms = clock_ms() };
 	struct xcp_error err = { 0 };
 	int ret = serve_open(&serve, &err);
 

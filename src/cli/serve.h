@@ -51,7 +51,8 @@ struct serve {
 	struct repo *repo;
 	struct session *session;
 	struct control *control;
-	int64_t started_s;
+	int64_t started_s;   /* for people */
+	uint64_t started_ms; /* what the uptime is counted from */
 };
 
 #endif

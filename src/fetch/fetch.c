@@ -46,7 +46,7 @@ static bool refused_lately(struct fetch *fetch, const char *filter)
 	int status = fetch_fact_get(fetch, "refused", filter, &value, &stored_s);
 
 	buf_release(&value);
-	return !status && clock_wall_s() < stored_s + REFUSED_FOR_S;
+	return !status && clock_age_s(stored_s) < REFUSED_FOR_S;
 }
 
 static void recall_refusals(struct fetch *fetch)
@@ -301,14 +301,23 @@ int fetch_get(struct fetch *fetch, const struct oid *oid, size_t max_len, struct
 	return status;
 }
 
-bool fetch_size_known(struct fetch *fetch, const struct oid *oid, uint64_t *out)
+bool fetch_known(struct fetch *fetch, const struct oid *oid, enum object_type *out_type,
+		 uint64_t *out_size)
 {
 	struct cache_stat stat;
 
 	if (cache_stat(fetch->config.cache, oid, &stat))
 		return false;
-	*out = stat.size;
+	*out_type = stat.type;
+	*out_size = stat.size;
 	return true;
+}
+
+bool fetch_size_known(struct fetch *fetch, const struct oid *oid, uint64_t *out)
+{
+	enum object_type type;
+
+	return fetch_known(fetch, oid, &type, out);
 }
 
 bool fetch_has(struct fetch *fetch, const struct oid *oid)
