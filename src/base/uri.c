@@ -175,6 +175,15 @@ static int split_host(const char *text, size_t len, struct host_port *out)
 	return 0;
 }
 
+/*
+ * The same for whoever takes a URL apart and whoever redacts it: a space does not end it, since a
+ * password may hold one.
+ */
+static size_t authority_len(const char *text)
+{
+	return strcspn(text, "/?#");
+}
+
 static int parse_authority(const char *text, size_t len, struct uri *out)
 {
 	const char *at = memrchr(text, '@', len);
@@ -197,7 +206,7 @@ static int parse_authority(const char *text, size_t len, struct uri *out)
 
 int uri_parse(const char *text, struct uri *out)
 {
-	size_t len = scheme_len(text), authority_len;
+	size_t len = scheme_len(text), rest;
 	struct uri uri = { 0 };
 	const char *authority;
 	int rc;
@@ -205,12 +214,12 @@ int uri_parse(const char *text, struct uri *out)
 	if (len == 0 || strncmp(text + len, "://", 3) != 0 || !well_formed(text))
 		return -EINVAL;
 	authority = text + len + 3;
-	authority_len = strcspn(authority, "/?#");
+	rest = authority_len(authority);
 	rc = copy_lower(text, len, &uri.scheme);
 	if (rc == 0)
-		rc = parse_authority(authority, authority_len, &uri);
+		rc = parse_authority(authority, rest, &uri);
 	if (rc == 0) {
-		uri.path = strdup(authority + authority_len);
+		uri.path = strdup(authority + rest);
 		rc = uri.path ? 0 : -ENOMEM;
 	}
 	if (rc) {
@@ -253,14 +262,14 @@ int uri_format(const struct uri *uri, struct buf *out)
  */
 static size_t user_info_len(const char *text)
 {
-	size_t authority_len = strcspn(text, "/?# \t\r\n");
-	const char *at = memrchr(text, '@', authority_len);
+	size_t len = authority_len(text);
+	const char *at = memrchr(text, '@', len);
 	const char *far_at = strrchr(text, '@');
 	struct host_port found = { 0 };
 
 	if (at)
 		return (size_t)(at + 1 - text);
-	if (far_at && split_host(text, authority_len, &found) != 0)
+	if (far_at && split_host(text, len, &found) != 0)
 		return (size_t)(far_at + 1 - text);
 	return 0;
 }
