@@ -580,7 +580,8 @@ int fetch_get(struct fetch *fetch, const struct oid *oid, size_t max_len, struct
 	return 0;
 }
 
-bool fetch_size_known(struct fetch *fetch, const struct oid *oid, uint64_t *out)
+bool fetch_known(struct fetch *fetch, const struct oid *oid, enum object_type *out_type,
+		 uint64_t *out_size)
 {
 	bool known;
 
@@ -589,10 +590,19 @@ bool fetch_size_known(struct fetch *fetch, const struct oid *oid, uint64_t *out)
 
 	fetch->counts.size_known++;
 	known = object && object->size_here;
-	if (known)
-		*out = object->content->size;
+	if (known) {
+		*out_type = object->content->type;
+		*out_size = object->content->size;
+	}
 	lock_give(&fetch->lock);
 	return known;
+}
+
+bool fetch_size_known(struct fetch *fetch, const struct oid *oid, uint64_t *out)
+{
+	enum object_type type;
+
+	return fetch_known(fetch, oid, &type, out);
 }
 
 bool fetch_has(struct fetch *fetch, const struct oid *oid)

@@ -71,7 +71,9 @@ static inline void collector_done(struct remote_sink *sink, const struct remote_
 static inline void collector_init(struct collector *collector)
 {
 	memset(collector, 0, sizeof(*collector));
-	collector->sink = (struct remote_sink){ collector_pack, collector_size, collector_done };
+	collector->sink = (struct remote_sink){ .pack = collector_pack,
+						.size = collector_size,
+						.done = collector_done };
 	lock_init(&collector->lock);
 	lock_cond_init(&collector->changed);
 }

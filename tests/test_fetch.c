@@ -1089,6 +1089,52 @@ static void test_size_of_an_unknown_object_fails(void)
 	tear_down();
 }
 
+/* Three tries, then the content tells; and whoever comes next does not try. */
+static void test_sizes_that_cannot_be_understood_are_found_another_way(void)
+{
+	struct wait waits[2];
+	struct oid blobs[3];
+
+	set_up(ALL_CAPS);
+	for (size_t i = 0; i < 3; i++)
+		blobs[i] = fake_add_blob(remote, i + 100, (uint32_t)i);
+	fake_fail(remote, 3, REMOTE_BROKEN, true, 0);
+	CHECK_INT(want_size(&waits[0], &blobs[0], NULL), 0);
+	CHECK_INT(result(&waits[0]), 0);
+	CHECK_UINT(waits[0].size, 100);
+	CHECK_UINT(fake_calls(remote), 4);
+	CHECK(fake_call(remote, 2).sizes);
+	CHECK(!fake_call(remote, 3).sizes);
+
+	CHECK_INT(want_size(&waits[1], &blobs[1], NULL), 0);
+	CHECK_INT(result(&waits[1]), 0);
+	CHECK_UINT(waits[1].size, 101);
+	CHECK_UINT(fake_calls(remote), 5);
+	CHECK(!fake_call(remote, 4).sizes);
+
+	/* not for ever */
+	clock_fake(clock_ms() + 600000);
+	CHECK_INT(want_size(&waits[1], &blobs[2], NULL), 0);
+	CHECK(fake_wait_calls(remote, 6));
+	CHECK(fake_call(remote, 5).sizes);
+	CHECK_INT(result(&waits[1]), 0);
+	tear_down();
+}
+
+static void test_a_size_that_never_comes_is_found_another_way(void)
+{
+	struct wait wait;
+	struct oid blob;
+
+	set_up(ALL_CAPS);
+	blob = fake_add_blob(remote, 100, 1);
+	fake_sizeless(remote, &blob);
+	CHECK_INT(want_size(&wait, &blob, NULL), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK_UINT(wait.size, 100);
+	tear_down();
+}
+
 struct listing {
 	struct directory directory;
 	struct fetch_company company;
@@ -1588,6 +1634,8 @@ int main(int argc, char **argv)
 	TAP_RUN(test_large_file_comes_alone_and_as_a_file);
 	TAP_RUN(test_sizes_of_a_directory_cost_one_call);
 	TAP_RUN(test_size_of_an_unknown_object_fails);
+	TAP_RUN(test_sizes_that_cannot_be_understood_are_found_another_way);
+	TAP_RUN(test_a_size_that_never_comes_is_found_another_way);
 	TAP_RUN(test_without_object_info_a_listing_tells_the_sizes);
 	TAP_RUN(test_concurrent_sizes_share_the_listing);
 	TAP_RUN(test_content_wanted_while_its_size_is_listed_comes_with_the_listing);

@@ -299,15 +299,45 @@ static void test_a_child_that_died_between_calls_is_replaced(void)
 		CHECK_INT(collector_wait(&collector), REMOTE_OK);
 		collector_release(&collector);
 		collector_init(&collector);
-		/* The one whose directory this is; of this test, by its arguments. */
+		/* this test's child is the seed, below it are the broker and then git */
 		git_sh(NULL,
-		       "for pid in $(ps -o pid= --ppid %d); do kill -9 $(ps -o pid= --ppid $pid); "
-		       "done",
+		       "for seed in $(pgrep -P %d -x xcpfs-seed); do "
+		       "kill -9 $(pgrep -P $(pgrep -P $seed)); done",
 		       (int)getpid());
 	}
 	remote_counters(place.remote, &counters);
 	CHECK_UINT(counters.connections, 5);
 	CHECK_UINT(counters.errors, 0);
+	leave();
+}
+
+static enum remote_verdict fetch_one(const struct oid *blob)
+{
+	struct remote_call *call;
+
+	collector_release(&collector);
+	collector_init(&collector);
+	if (start_fetch(blob, 0, NULL, &collector.sink, &call))
+		return REMOTE_BROKEN;
+	return collector_wait(&collector);
+}
+
+static void test_a_killed_broker_costs_one_try_at_most(void)
+{
+	struct oid blob = git_oid("git -C sha1 rev-parse HEAD:one");
+
+	CHECK(stage("sha1"));
+	CHECK_INT(remote_connect(place.remote, NULL, NULL), 0);
+	for (int i = 0; i < 3; i++) {
+		enum remote_verdict verdict;
+
+		CHECK_INT(git_sh(NULL, "pkill -9 -P $(pgrep -P %d -x xcpfs-seed)", (int)getpid()),
+			  0);
+		/* git is ended for it, be it in the middle of this call */
+		verdict = fetch_one(&blob);
+		CHECK(verdict == REMOTE_OK || verdict == REMOTE_TRANSIENT);
+		CHECK_INT(fetch_one(&blob), REMOTE_OK);
+	}
 	leave();
 }
 
@@ -637,6 +667,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_canceled_call_ends_and_its_child_with_it);
 	TAP_RUN(test_calls_in_the_queue_can_be_canceled_and_closing_ends_all);
 	TAP_RUN(test_a_child_that_died_between_calls_is_replaced);
+	TAP_RUN(test_a_killed_broker_costs_one_try_at_most);
 	TAP_RUN(test_version_0_serves_each_fetch_with_a_child_of_its_own);
 	TAP_RUN(test_what_is_wrong_with_a_path_is_said);
 	TAP_RUN(test_dubious_ownership_comes_with_its_remedy);

@@ -739,6 +739,41 @@ static void test_a_read_waits_for_the_content_with_company(void)
 	fixture_close(&f);
 }
 
+/* Whether it is in the cache, comes from it at once, or with a wait. */
+static void test_a_file_that_is_no_blob_is_refused(void)
+{
+	struct fixture f = fixture_make();
+	struct fake_entry inner[] = { { "100644", "x", f.file } };
+	struct oid folder = fake_tree(f.fetch, inner, 1);
+	struct fake_entry root[] = { { "100644", "file", folder },
+				     { "120000", "link", folder },
+				     { "100755", "run", folder } };
+	struct oid tree = fake_tree(f.fetch, root, 3), commit = fake_commit(f.fetch, &tree, 1);
+	char hex[OID_MAX_HEX + 1];
+	struct node *file, *link;
+	struct spans spans = SPANS_INIT;
+	struct waiting waiting;
+	struct block *target;
+
+	f.source.ref = oid_to_hex(&commit, hex);
+	CHECK_INT(fixture_mount(&f, NULL, NULL), 0);
+	file = lookup(&f, f.root, "file");
+	link = lookup(&f, f.root, "link");
+	waiting = waiting_for(&f);
+	fake_gone(f.fetch, &folder);
+	CHECK_INT(repo_read(f.repo, file, 0, 100, &waiting.wait, &spans), REPO_PARKED);
+	fake_deliver(f.fetch, NULL, 0);
+	CHECK_INT(repo_read(f.repo, file, 0, 100, &waiting.wait, &spans), -EBADMSG);
+	repo_wait_release(&waiting.wait);
+	fake_here(f.fetch, &folder);
+	for (int round = 0; round < 2; round++) {
+		CHECK_INT(repo_read(f.repo, file, 0, 100, NULL, &spans), -EBADMSG);
+		CHECK_UINT(spans.count, 0);
+		CHECK_INT(repo_readlink(f.repo, link, NULL, &target), -EBADMSG);
+	}
+	fixture_close(&f);
+}
+
 static void test_behind_a_known_end_nothing_is_asked_for(void)
 {
 	struct fixture f = fixture_open();
@@ -1138,6 +1173,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_links_size_is_its_targets_length);
 	TAP_RUN(test_reads_are_cut_at_the_end);
 	TAP_RUN(test_a_read_waits_for_the_content_with_company);
+	TAP_RUN(test_a_file_that_is_no_blob_is_refused);
 	TAP_RUN(test_behind_a_known_end_nothing_is_asked_for);
 	TAP_RUN(test_only_files_are_read);
 	TAP_RUN(test_link_targets);

@@ -95,18 +95,21 @@ static void stored_locked(struct fetch *fetch, struct content *content, bool sto
 
 /* ---- arrivals ---- */
 
-/* All who wait for it, in either way. True when there were some. */
-static bool end_waits_locked(struct fetch *fetch, struct content *content, struct ending *ending)
+/*
+ * All who wait for it, in either way. True when there were some. *out_fits: it is of the type that
+ * they wanted.
+ */
+static bool end_waits_locked(struct fetch *fetch, struct content *content, struct ending *ending,
+			     bool *out_fits)
 {
 	struct flight *flight = flight_find_locked(&fetch->table, &content->oid, FLIGHT_CONTENT);
 	struct flight *size = flight_find_locked(&fetch->table, &content->oid, FLIGHT_SIZE);
-	bool waited = false;
+	bool waited = false, fits = true;
 
 	if (flight && flight->state != FLIGHT_ARRIVED) {
 		/* A commit is what a person named by its id: a tag, perhaps. */
-		bool fits = flight->type == OBJECT_NONE || flight->type == OBJECT_COMMIT ||
-			    flight->type == content->type;
-
+		fits = flight->type == OBJECT_NONE || flight->type == OBJECT_COMMIT ||
+		       flight->type == content->type;
 		waited = flight->waiter_count > 0;
 		ending_add_locked(&fetch->table, flight, ending, fits ? 0 : -EBADMSG,
 				  fits ? content : NULL, content->size);
@@ -117,18 +120,29 @@ static bool end_waits_locked(struct fetch *fetch, struct content *content, struc
 		ending_add_locked(&fetch->table, size, ending, 0, NULL, content->size);
 		fetch_flight_free_locked(fetch, size);
 	}
+	*out_fits = fits;
 	return waited;
+}
+
+static void say_misfit(struct fetch *fetch, const struct content *content)
+{
+	char hex[OID_MAX_HEX + 1];
+
+	fetch_complain(fetch, COMPLAIN_DAMAGED,
+		       "%s is a %s, but a directory that names it says otherwise: the repository "
+		       "is damaged there, and reading it fails",
+		       oid_to_hex(&content->oid, hex), object_type_name(content->type));
 }
 
 bool fetch_deliver(struct fetch *fetch, struct batch *batch, struct content *content)
 {
 	struct ending ending = ENDING_INIT(ending);
-	bool waited, stored, known;
+	bool waited, stored, known, fits;
 
 	lock_take(&fetch->lock);
 	known = flight_find_locked(&fetch->table, &content->oid, FLIGHT_CONTENT) ||
 		flight_find_locked(&fetch->table, &content->oid, FLIGHT_SIZE);
-	waited = end_waits_locked(fetch, content, &ending);
+	waited = end_waits_locked(fetch, content, &ending, &fits);
 	if (known)
 		fetch->progress_ms = clock_ms();
 	fetch->counters.objects_fetched++;
@@ -139,6 +153,8 @@ bool fetch_deliver(struct fetch *fetch, struct batch *batch, struct content *con
 	batch->arrived++;
 	if (!known)
 		batch->foreign++;
+	if (!fits)
+		say_misfit(fetch, content);
 	ending_run(&ending);
 
 	stored = store(fetch, content);
@@ -155,10 +171,13 @@ bool fetch_deliver(struct fetch *fetch, struct batch *batch, struct content *con
 void fetch_deliver_hit(struct fetch *fetch, struct content *content)
 {
 	struct ending ending = ENDING_INIT(ending);
+	bool fits;
 
 	lock_take(&fetch->lock);
-	end_waits_locked(fetch, content, &ending);
+	end_waits_locked(fetch, content, &ending, &fits);
 	lock_give(&fetch->lock);
+	if (!fits)
+		say_misfit(fetch, content);
 	ending_run(&ending);
 	lock_take(&fetch->lock);
 	stored_locked(fetch, content, true);

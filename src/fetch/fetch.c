@@ -298,14 +298,23 @@ int fetch_get(struct fetch *fetch, const struct oid *oid, size_t max_len, struct
 	return status;
 }
 
-bool fetch_size_known(struct fetch *fetch, const struct oid *oid, uint64_t *out)
+bool fetch_known(struct fetch *fetch, const struct oid *oid, enum object_type *out_type,
+		 uint64_t *out_size)
 {
 	struct cache_stat stat;
 
 	if (cache_stat(fetch->config.cache, oid, &stat))
 		return false;
-	*out = stat.size;
+	*out_type = stat.type;
+	*out_size = stat.size;
 	return true;
+}
+
+bool fetch_size_known(struct fetch *fetch, const struct oid *oid, uint64_t *out)
+{
+	enum object_type type;
+
+	return fetch_known(fetch, oid, &type, out);
 }
 
 bool fetch_has(struct fetch *fetch, const struct oid *oid)

@@ -169,6 +169,9 @@ int fetch_read(struct fetch *fetch, const struct oid *oid, uint64_t off, size_t 
 /* A whole tree, commit or link target. -ENOENT on a miss. */
 int fetch_get(struct fetch *fetch, const struct oid *oid, size_t max_len, struct content **out);
 bool fetch_size_known(struct fetch *fetch, const struct oid *oid, uint64_t *out);
+/* The same with the type; what is known by its size alone passes as a blob. */
+bool fetch_known(struct fetch *fetch, const struct oid *oid, enum object_type *out_type,
+		 uint64_t *out_size);
 bool fetch_has(struct fetch *fetch, const struct oid *oid); /* the content */
 
 /*

@@ -67,7 +67,7 @@ struct fetch {
 	bool closing, quit;
 	unsigned refused; /* enum filter_kind bits */
 	unsigned doubted; /* bits of what was refused once: an empty answer may be an accident */
-	bool sizes_refused;
+	uint64_t sizes_refused_until_ms; /* UINT64_MAX: as long as this lives */
 	bool size_gathering; /* somebody asks for a company of sizes: all wait and leave together */
 	struct flight *everything; /* borrowed: the flight of that kind; NULL */
 	struct oid commit;	   /* last asked for; null */

@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "base/clock.h"
 #include "fetch/fetch_internal.h"
 
 /* ---- what can be asked for ---- */
@@ -18,7 +19,7 @@ bool fetch_can_filter_locked(const struct fetch *fetch, enum filter_kind kind)
 
 bool fetch_can_sizes_locked(const struct fetch *fetch)
 {
-	return (fetch->caps & REMOTE_SIZES) && !fetch->sizes_refused;
+	return (fetch->caps & REMOTE_SIZES) && clock_ms() >= fetch->sizes_refused_until_ms;
 }
 
 bool fetch_can_list_locked(const struct fetch *fetch)

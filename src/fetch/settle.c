@@ -16,6 +16,7 @@
 #define MISSES_MAX 2
 /* Answers that broke off: each is progress for the deadline, so something else must end them. */
 #define TRIES_IN_VAIN_MAX 6
+#define SIZES_BROKEN_MS 600000
 
 static bool is_carrier(const struct flight *flight)
 {
@@ -107,6 +108,22 @@ static void ask_again_locked(struct fetch *fetch, struct flight *flight, struct 
 	fetch_route_or_fail_locked(fetch, flight, ending);
 }
 
+/* After the last try. A size has another way: contents tell it, too. */
+static void give_up_locked(struct fetch *fetch, struct flight *flight, struct ending *ending,
+			   int status)
+{
+	uint64_t until_ms = clock_ms() + SIZES_BROKEN_MS;
+
+	if (flight->kind != FLIGHT_SIZE || flight->way != WAY_SIZES) {
+		fetch_fail_locked(fetch, flight, ending, status);
+		return;
+	}
+	if (fetch->sizes_refused_until_ms < until_ms)
+		fetch->sizes_refused_until_ms = until_ms;
+	flight->tries = flight->misses = flight->group = 0;
+	ask_again_locked(fetch, flight, ending);
+}
+
 static void settle_missing_locked(struct fetch *fetch, struct flight *flight,
 				  const struct verdict *verdict, struct ending *ending)
 {
@@ -118,7 +135,7 @@ static void settle_missing_locked(struct fetch *fetch, struct flight *flight,
 		flight->misses++;
 	flight->group = 1;
 	if (flight->misses >= MISSES_MAX || verdict->missing_status == -EIO)
-		fetch_fail_locked(fetch, flight, ending, verdict->missing_status);
+		give_up_locked(fetch, flight, ending, verdict->missing_status);
 	else
 		ask_again_locked(fetch, flight, ending);
 }
@@ -157,10 +174,10 @@ static void settle_broken_locked(struct fetch *fetch, struct flight *flight, str
 				 int status)
 {
 	if (++flight->tries >= TRIES_MAX) {
-		fetch_fail_locked(fetch, flight, ending, status);
+		give_up_locked(fetch, flight, ending, status);
 		return;
 	}
-	if (flight->tries == TRIES_MAX - 1)
+	if (flight->tries == TRIES_MAX - 1 && flight->way != WAY_SIZES)
 		flight->group = 1; /* one of them may be to blame */
 	ask_again_locked(fetch, flight, ending);
 }
@@ -176,7 +193,7 @@ static void settle_later_locked(struct fetch *fetch, struct flight *flight,
 	if (flight->kind == FLIGHT_EVERYTHING || verdict->in_vain)
 		flight->tries++;
 	if (verdict->in_vain && flight->tries >= TRIES_IN_VAIN_MAX)
-		fetch_fail_locked(fetch, flight, ending, -EIO);
+		give_up_locked(fetch, flight, ending, -EIO);
 	else
 		ask_again_locked(fetch, flight, ending);
 }
@@ -275,7 +292,7 @@ static void doubt_locked(struct fetch *fetch, struct batch *batch, const struct 
 static void refuse_locked(struct fetch *fetch, const struct batch *batch)
 {
 	if (batch->way == WAY_SIZES)
-		fetch->sizes_refused = true;
+		fetch->sizes_refused_until_ms = UINT64_MAX;
 	else
 		fetch->refused |= batch->filter_kind;
 }
@@ -440,7 +457,7 @@ void fetch_settle(struct fetch *fetch, struct batch *batch)
 	struct verdict verdict;
 	enum fetch_state state;
 	unsigned failures;
-	bool back, closing;
+	bool back, closing, could_size, gave_up;
 
 	lock_take(&fetch->lock);
 	judge_locked(batch, &verdict);
@@ -455,7 +472,9 @@ void fetch_settle(struct fetch *fetch, struct batch *batch)
 	if (verdict.end == END_REFUSED)
 		refuse_locked(fetch, batch);
 	judge_locked(batch, &verdict); /* flights may have come and gone */
+	could_size = fetch_can_sizes_locked(fetch);
 	settle_flights_locked(fetch, batch, &verdict, &ending);
+	gave_up = could_size && !fetch_can_sizes_locked(fetch);
 	state = retry_state(&fetch->retry);
 	back = fetch->said_offline && state == FETCH_ONLINE;
 	fetch->said_offline = state == FETCH_OFFLINE || (fetch->said_offline && !back);
@@ -468,6 +487,11 @@ void fetch_settle(struct fetch *fetch, struct batch *batch)
 
 	if (!closing)
 		say(fetch, batch, &verdict, failures, state);
+	if (gave_up)
+		fetch_complain(fetch, COMPLAIN_REFUSED,
+			       "the server's answers to object-info are of no use; for %d minutes "
+			       "sizes are found another way",
+			       SIZES_BROKEN_MS / 60000);
 	if (back)
 		log_info("%s: the remote answers again", fetch->config.name);
 	ending_run(&ending);

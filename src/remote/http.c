@@ -341,7 +341,7 @@ static void http_cancel(struct remote_call *call)
 static int http_open(struct remote *remote, struct xcp_error *err)
 {
 	const struct source *source = remote->source;
-	const struct place start = { source->url, source->user, source->password };
+	const struct place start = { source->address, source->user, source->password };
 	struct http *http = calloc(1, sizeof(*http));
 
 	if (!http || place_copy(&http->place, &start)) {

@@ -136,14 +136,15 @@ static int connect_fail(struct connecting *connecting, int code, const char *fmt
 	__attribute__((format(printf, 3, 4)));
 static int connect_fail(struct connecting *connecting, int code, const char *fmt, ...)
 {
-	char words[XCP_ERROR_LEN];
+	char base[XCP_ERROR_LEN], words[XCP_ERROR_LEN];
 	va_list args;
 
 	va_start(args, fmt);
 	vsnprintf(words, sizeof(words), fmt, args);
 	va_end(args);
 	return xcp_error_set(connecting->err, code, "cannot connect to %s: %s",
-			     connecting->place.base, words);
+			     uri_redact(connecting->place.base, base, sizeof(base)),
+			     uri_redact(words, words, sizeof(words)));
 }
 
 /* Checks where a redirect leads; the new base, or NULL with the reason said. */
@@ -332,7 +333,7 @@ int http_connect(struct remote *remote, struct server_caps *out_caps, struct ref
 		 struct xcp_error *err)
 {
 	const struct source *source = remote->source;
-	const struct place start = { source->url, source->user, source->password };
+	const struct place start = { source->address, source->user, source->password };
 	struct connecting connecting = { .remote = remote,
 					 .err = err,
 					 .from_url = source->password };

@@ -174,8 +174,9 @@ void call_fail(struct remote_call *call, enum remote_verdict verdict, int code, 
 	vsnprintf(words, sizeof(words), fmt, args);
 	va_end(args);
 	outcome->verdict = verdict;
+	/* the words may quote the path, which may hold another URL */
 	xcp_error_set(&outcome->error, code, "cannot %s %s: %s", call_task(call),
-		      call->remote->source->url, words);
+		      call->remote->source->url, uri_redact(words, words, sizeof(words)));
 }
 
 /* The parser does not go on: `err` says why. */

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/uri.h"
+
 /* Without what could lead git to another repository than the one that was asked for. */
 static const char *const child_env[] = { "GIT_DIR",
 					 "GIT_WORK_TREE",
@@ -170,6 +172,7 @@ void upload_pack_explain(const struct source *source, const char *said, bool sta
 
 	/* One line: what stands around it may be anything, a banner for instance. */
 	best_line(said, line, sizeof(line));
+	uri_redact(line, line, sizeof(line));
 	out->verdict = *line && !stalled ? verdict_of_words(line) : REMOTE_TRANSIENT;
 	out->code = verdict_code(out->verdict);
 	if (out->verdict == REMOTE_TRANSIENT)

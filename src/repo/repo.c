@@ -16,6 +16,7 @@
 #define NAME_MAX_LEN 255
 #define LINK_MAX_LEN 4095
 #define READ_MAX_LEN ((size_t)1 << 20)
+#define LOG_INTERVAL_MS 60000
 
 const struct repo_identity *repo_identity(const struct repo *repo)
 {
@@ -77,6 +78,29 @@ void repo_wait_release(struct repo_wait *wait)
 static struct content *wait_content(const struct repo_wait *wait, const struct oid *oid)
 {
 	return wait && wait->content && oid_equal(&wait->content->oid, oid) ? wait->content : NULL;
+}
+
+/*
+ * A tree may call anything a file or a directory. -EBADMSG when the object is not what its entry
+ * says.
+ */
+static int check_type(struct repo *repo, struct node *node, enum object_type type)
+{
+	enum object_type want = node_is_dir(node) ? OBJECT_TREE : OBJECT_BLOB;
+	struct buf path = BUF_INIT;
+	char hex[OID_MAX_HEX + 1];
+	unsigned more;
+
+	if (type == want)
+		return 0;
+	if (log_limit_pass(&repo->misnamed, LOG_INTERVAL_MS, &more) &&
+	    !repo_path(repo, node, &path) && buf_str(&path))
+		log_warn("%s: the directory says %s, but the object %s is a %s: the repository is "
+			 "damaged there, and reading it fails",
+			 buf_str(&path), object_type_name(want), oid_to_hex(&node->oid, hex),
+			 object_type_name(type));
+	buf_release(&path);
+	return -EBADMSG;
 }
 
 /* ---- sizes ---- */
@@ -236,8 +260,9 @@ int repo_dir_make(struct repo *repo, struct node *node, struct content *content)
 	struct block *block;
 	int ret;
 
-	if (content->type != OBJECT_TREE)
-		return -EBADMSG;
+	ret = check_type(repo, node, content->type);
+	if (ret)
+		return ret;
 	ret = content_block(content, TREE_MAX_LEN, &block);
 	if (ret)
 		return ret;
@@ -375,24 +400,37 @@ int repo_getattr(struct repo *repo, struct node *node, struct repo_wait *wait,
 
 /* ---- reading ---- */
 
-static int read_content(struct node *node, struct content *content, uint64_t off, size_t len,
-			struct spans *out)
+/* What `node` names is known to be of this type and size now. */
+static int prove(struct repo *repo, struct node *node, enum object_type type, uint64_t size)
 {
-	if (!node_prove_size(node, content->size))
-		return -ESTALE;
-	return content_read(content, off, len, out);
+	int ret = check_type(repo, node, type);
+
+	if (ret)
+		return ret;
+	return node_prove_size(node, size) ? 0 : -ESTALE;
+}
+
+static int read_content(struct repo *repo, struct node *node, struct content *content, uint64_t off,
+			size_t len, struct spans *out)
+{
+	int ret = prove(repo, node, content->type, content->size);
+
+	return ret ? ret : content_read(content, off, len, out);
 }
 
 /* The same of bytes that were in the cache. */
 static int check_cached(struct repo *repo, struct node *node, struct spans *out)
 {
+	enum object_type type;
 	uint64_t size;
+	int ret;
 
-	if (node_size_proven(node) || !fetch_size_known(repo->fetch, &node->oid, &size) ||
-	    node_prove_size(node, size))
+	if (node_size_proven(node) || !fetch_known(repo->fetch, &node->oid, &type, &size))
 		return 0;
-	spans_release(out);
-	return -ESTALE;
+	ret = prove(repo, node, type, size);
+	if (ret)
+		spans_release(out);
+	return ret;
 }
 
 int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len,
@@ -412,7 +450,7 @@ int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len,
 	if (len > READ_MAX_LEN)
 		len = READ_MAX_LEN;
 	if (content)
-		return read_content(node, content, off, len, out);
+		return read_content(repo, node, content, off, len, out);
 	ret = fetch_read(repo->fetch, &node->oid, off, len, out);
 	if (ret != -ENOENT)
 		return ret ? ret : check_cached(repo, node, out);
@@ -423,18 +461,19 @@ int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len,
 		ret = fetch_read(repo->fetch, &node->oid, off, len, out);
 		return ret ? ret : check_cached(repo, node, out);
 	}
-	ret = read_content(node, content, off, len, out);
+	ret = read_content(repo, node, content, off, len, out);
 	content_unref(content);
 	return ret;
 }
 
-static int link_target(struct node *node, struct content *content, struct block **out)
+static int link_target(struct repo *repo, struct node *node, struct content *content,
+		       struct block **out)
 {
 	struct block *block;
-	int ret;
+	int ret = prove(repo, node, content->type, content->size);
 
-	if (!node_prove_size(node, content->size))
-		return -ESTALE;
+	if (ret)
+		return ret;
 	if (content->size > LINK_MAX_LEN)
 		return -ENAMETOOLONG;
 	ret = content_block(content, LINK_MAX_LEN, &block);
@@ -479,7 +518,7 @@ int repo_readlink(struct repo *repo, struct node *node, struct repo_wait *wait, 
 	ret = link_get(repo, node, wait, &content);
 	if (ret)
 		return ret;
-	ret = link_target(node, content, out);
+	ret = link_target(repo, node, content, out);
 	content_unref(content);
 	return ret;
 }
