@@ -100,6 +100,8 @@ static void test_redact(void)
 		{ "https://u:se cret@h/r", "https://h/r" },
 		{ "https://u:se@c ret@h/r", "https://h/r" },
 		{ "https://u:12 34@h/r", "https://h/r" },
+		{ "https://se?cret@h/r", "https://h/r" },
+		{ "https://se#cret@h/r", "https://h/r" },
 		{ "https://u:se'cret@h/r", "https://h/r" },
 		{ "https://h/owner/repo@v2", "https://h/owner/repo@v2" },
 		{ "https://h:80/r@v2", "https://h:80/r@v2" },

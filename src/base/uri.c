@@ -175,15 +175,6 @@ static int split_host(const char *text, size_t len, struct host_port *out)
 	return 0;
 }
 
-/*
- * The same for whoever takes a URL apart and whoever redacts it: a space does not end it, since a
- * password may hold one.
- */
-static size_t authority_len(const char *text)
-{
-	return strcspn(text, "/?#");
-}
-
 static int parse_authority(const char *text, size_t len, struct uri *out)
 {
 	const char *at = memrchr(text, '@', len);
@@ -206,7 +197,7 @@ static int parse_authority(const char *text, size_t len, struct uri *out)
 
 int uri_parse(const char *text, struct uri *out)
 {
-	size_t len = scheme_len(text), rest;
+	size_t len = scheme_len(text), authority_len;
 	struct uri uri = { 0 };
 	const char *authority;
 	int rc;
@@ -214,12 +205,12 @@ int uri_parse(const char *text, struct uri *out)
 	if (len == 0 || strncmp(text + len, "://", 3) != 0 || !well_formed(text))
 		return -EINVAL;
 	authority = text + len + 3;
-	rest = authority_len(authority);
+	authority_len = strcspn(authority, "/?#");
 	rc = copy_lower(text, len, &uri.scheme);
 	if (rc == 0)
-		rc = parse_authority(authority, rest, &uri);
+		rc = parse_authority(authority, authority_len, &uri);
 	if (rc == 0) {
-		uri.path = strdup(authority + rest);
+		uri.path = strdup(authority + authority_len);
 		rc = uri.path ? 0 : -ENOMEM;
 	}
 	if (rc) {
@@ -256,13 +247,13 @@ int uri_format(const struct uri *uri, struct buf *out)
 /* ---- redacting ---- */
 
 /*
- * How many of the bytes behind "://" are user info. An authority that makes no sense without what
- * lies behind it (a password with a '/' in it) reaches to the last '@' there is: rather too
- * little of a message than a secret.
+ * How many of the bytes behind "://" are user info. It may hold spaces, and what would end it in a
+ * well-formed URL. An authority that makes no sense without what lies behind it (a password with a
+ * '/' in it) reaches to the last '@' there is: rather too little of a message than a secret.
  */
 static size_t user_info_len(const char *text)
 {
-	size_t len = authority_len(text);
+	size_t len = strcspn(text, "/");
 	const char *at = memrchr(text, '@', len);
 	const char *far_at = strrchr(text, '@');
 	struct host_port found = { 0 };
