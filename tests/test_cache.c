@@ -515,7 +515,7 @@ static int child_in_namespace(const char *dir, uint64_t first, uint64_t count)
 		 * /proc/self is the outer one's here, as nobody mounted a new /proc; so mount
 		 * one.
 		 */
-		if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+		if (unshare(CLONE_NEWNS) || mount("none", "/", "", MS_REC | MS_PRIVATE, NULL) ||
 		    mount("proc", "/proc", "proc", 0, NULL))
 			_exit(77);
 		_exit(child_put(dir, first, count));
@@ -758,7 +758,7 @@ static bool small_disk_mount(const char *dir, const char *options)
 	static bool own_mounts;
 
 	if (!own_mounts &&
-	    (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL)))
+	    (unshare(CLONE_NEWNS) || mount("none", "/", "", MS_REC | MS_PRIVATE, NULL)))
 		return false;
 	own_mounts = true;
 	return mount("small", dir, "tmpfs", 0, options) == 0;
@@ -823,13 +823,13 @@ static void test_a_read_only_disk_serves_and_degrades(void)
 	cache = open_at(dir);
 	CHECK_INT(put(cache, 1, 5000), 0);
 	cache_close(&cache);
-	CHECK_INT(mount(NULL, dir, NULL, MS_REMOUNT | MS_RDONLY | MS_BIND, NULL), 0);
+	CHECK_INT(mount("none", dir, "", MS_REMOUNT | MS_RDONLY | MS_BIND, NULL), 0);
 	cache = open_with(&config, &err);
 	CHECK(err.code != 0);
 	CHECK_INT(put(cache, 2, 5000), 0);
 	CHECK_INT(ask(cache, 2, 5000), RIGHT);
 	CHECK(counters_of(cache).degraded);
-	CHECK_INT(mount(NULL, dir, NULL, MS_REMOUNT | MS_BIND, NULL), 0);
+	CHECK_INT(mount("none", dir, "", MS_REMOUNT | MS_BIND, NULL), 0);
 	cache_flush(cache);
 	CHECK_STR(counters_of(cache).degraded_why, "");
 	CHECK_INT(ask(cache, 1, 5000), RIGHT);
