@@ -1,15 +1,15 @@
 /*
  * session: one FUSE mount, from the mount(2) to its end.
  *
- *	session_open (mounted, nobody answers yet)
+ *	session_open (nothing to be seen yet) ---> session_mount (mounted, nobody answers yet)
  *	          ---> session_run (answers until unmounted or told to stop) ---> session_close
  *
  * Worker threads (loop.h) take requests; none of them waits for the network: an operation
  * that must is parked (parked.h) and answered from the thread where its bytes arrive. Only this
  * folder knows fuse_lowlevel.h.
  *
- * Threads: session_open(), session_run() and session_close() from the main thread; session_stop()
- * and session_counters() from any; session_stop() also from a signal handler.
+ * Threads: session_open(), session_mount(), session_run() and session_close() from the main thread;
+ * session_stop() and session_counters() from any; session_stop() also from a signal handler.
  */
 #ifndef MOUNT_SESSION_H
 #define MOUNT_SESSION_H
@@ -40,11 +40,14 @@ struct session_config {
 uint64_t session_patience_ms(uint64_t wanted_ms);
 
 /*
- * Mounts. -EACCES with a remedy for a /dev/fuse that may not be opened (0600), -ENOENT without
- * fusermount3 for an ordinary user, -EBUSY, -EINVAL with the option's name for one that is not
- * known. `nosuid,nodev,ro` are always set.
+ * Makes ready to mount, and refuses what can be known to fail. -EACCES with a remedy for a
+ * /dev/fuse that may not be opened (0600) or a mountpoint of another user, -ENOENT without
+ * fusermount3 for an ordinary user, -EINVAL with the option's name for one that is not known.
  */
 int session_open(const struct session_config *config, struct session **out, struct xcp_error *err);
+
+/* Mounts; `nosuid,nodev,ro` are always set. Once, and before session_run(). */
+int session_mount(struct session *session, struct xcp_error *err);
 
 /* Serves. Returns 0 when unmounted or stopped; whatever is parked then is answered or void. */
 int session_run(struct session *session, struct xcp_error *err);

@@ -261,12 +261,12 @@ static int open_session(struct serve *serve, struct xcp_error *err)
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	node_table_set_root(serve->nodes, repo_root(serve->repo));
 	ret = session_open(&config, &serve->session, err);
-	if (ret)
-		return ret;
-	ret = control_open(config.mountpoint, report_answer, serve, &serve->control, err);
-	if (ret)
-		xcp_error_prefix(err, "cannot open the control socket");
-	return ret;
+	/* Before the mount: who sees that may ask at once, and waits in the socket's queue. */
+	if (!ret)
+		ret = control_open(config.mountpoint, report_answer, serve, &serve->control, err);
+	if (!ret)
+		ret = session_mount(serve->session, err);
+	return ret ? ret : control_start(serve->control, err);
 }
 
 static int serve_open(struct serve *serve, struct xcp_error *err)

@@ -1,7 +1,7 @@
 /*
  * serve: everything that a mount is made of, put together, run, and taken apart.
  *
- *	broker (forked first) -> cache, net -> remote -> fetch -> nodes, repo -> session -> control
+ *	broker (forked first) -> cache, net -> remote -> fetch -> nodes, repo -> control, session
  *	serve_run: ... ready, until unmounted or told to stop, then all of it in reverse
  *
  * Threads: the main thread, which becomes the session's. One more waits for SIGTERM, SIGINT and
@@ -39,7 +39,7 @@ struct serve_config { /* all borrowed during serve_run() */
  */
 int serve_run(const struct serve_config *config);
 
-/* What is running, for the report. Set before the control socket opens. */
+/* What is running, for the report. Set before the control socket is answered. */
 struct serve {
 	const struct serve_config *config;
 	struct broker *broker;
