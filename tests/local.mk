@@ -34,6 +34,7 @@ UNIT_TESTS += %D%/test_http
 UNIT_TESTS += %D%/test_ingest
 UNIT_TESTS += %D%/test_inode
 UNIT_TESTS += %D%/test_latency
+UNIT_TESTS += %D%/test_line
 UNIT_TESTS += %D%/test_lock
 UNIT_TESTS += %D%/test_log
 UNIT_TESTS += %D%/test_mountopt
@@ -130,6 +131,9 @@ dist_noinst_DATA += %D%/e2e/sshd.py
 dist_noinst_DATA += %D%/e2e/tap.py
 dist_noinst_DATA += %D%/e2e/tls.py
 dist_noinst_DATA += %D%/e2e/wire.py
+
+# The long line of the benchmark's relay.
+%C%_test_line_SOURCES = %D%/test_line.c bench/line.c
 
 # Linked before the libraries, the fake takes librepo's place.
 %C%_test_parked_SOURCES = %D%/test_parked.c %D%/fake_repo.c
