@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""Runs the questions and prints `name unit value` lines; see bench/README.md.
+
+	bench.py run [--runs N] [--out FILE]	environment: BENCH, PROFILE, REPO, RUNS, XCPFS
+"""
+
+import argparse
+import os
+import platform
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from suite import repositories                                  # noqa: E402
+from suite.link import PROFILES                                 # noqa: E402
+from suite.questions import QUESTIONS                           # noqa: E402
+from suite.result import Result                                 # noqa: E402
+from suite.run import Run                                       # noqa: E402
+from suite.stage import Stage                                   # noqa: E402
+from e2e import env, proc                                       # noqa: E402
+
+
+def chosen(variable, known, default):
+    """The words of an environment variable, each of which must be known."""
+    words = os.environ.get(variable, "").split() or default
+    for word in words:
+        if word not in known:
+            sys.exit(f"bench: {variable}: {word} is not known; known are {' '.join(known)}")
+    return words
+
+
+def about(runs):
+    version = proc.xcpfs("version").out.splitlines()
+    return {"runs": runs, "xcpfs": env.XCPFS, "version": version[0] if version else "",
+            "git": env.git("--version"), "kernel": platform.release(),
+            "cpus": os.cpu_count()}
+
+
+def measure(result, profile, name, wanted, runs):
+    repository = repositories.get(name)
+    with Stage(PROFILES[profile], repository) as stage:
+        for number in range(runs):
+            run = Run(stage, result)
+            for question in wanted:
+                ask, where = QUESTIONS[question]
+                if name in where:
+                    print(f"# {profile} {name} {question}: run {number + 1} of {runs}",
+                          file=sys.stderr, flush=True)
+                    ask(run)
+            run.close()
+
+
+def run_all(options):
+    proc.become_subreaper()
+    wanted = chosen("BENCH", QUESTIONS, list(QUESTIONS))
+    result = Result(about(options.runs))
+    for profile in chosen("PROFILE", PROFILES, list(PROFILES)):
+        for name in chosen("REPO", repositories.names(), repositories.names()):
+            before = set(result.samples)
+            measure(result, profile, name, wanted, options.runs)
+            for line in sorted(set(result.samples) - before):
+                print(result.line(line), flush=True)
+    if options.out:
+        result.save(options.out)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run")
+    run.add_argument("--runs", type=int, default=int(os.environ.get("RUNS") or 3))
+    run.add_argument("--out")
+    run.set_defaults(act=run_all)
+    options = parser.parse_args()
+    return options.act(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
