@@ -1,7 +1,11 @@
 #!/usr/bin/env python3
 """Runs the questions and prints `name unit value` lines; see bench/README.md.
 
-	bench.py run [--runs N] [--out FILE]	environment: BENCH, PROFILE, REPO, RUNS, XCPFS
+    bench.py run [--runs N] [--out FILE [--add]]
+    bench.py compare BEFORE AFTER [--threshold PERCENT]
+    bench.py report RESULT PAGE
+
+Environment: BENCH, PROFILE and REPO choose a part, RUNS its runs, XCPFS the program.
 """
 
 import argparse
@@ -11,10 +15,10 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from suite import repositories                                  # noqa: E402
+from suite import compare, report, repositories                # noqa: E402
 from suite.link import PROFILES                                 # noqa: E402
 from suite.questions import QUESTIONS                           # noqa: E402
-from suite.result import Result                                 # noqa: E402
+from suite.result import Result, load                           # noqa: E402
 from suite.run import Run                                       # noqa: E402
 from suite.stage import Stage                                   # noqa: E402
 from e2e import env, proc                                       # noqa: E402
@@ -54,14 +58,33 @@ def run_all(options):
     proc.become_subreaper()
     wanted = chosen("BENCH", QUESTIONS, list(QUESTIONS))
     result = Result(about(options.runs))
+    if options.add and os.path.exists(options.out):
+        result = load(options.out)
     for profile in chosen("PROFILE", PROFILES, list(PROFILES)):
         for name in chosen("REPO", repositories.names(), repositories.names()):
-            before = set(result.samples)
-            measure(result, profile, name, wanted, options.runs)
-            for line in sorted(set(result.samples) - before):
-                print(result.line(line), flush=True)
-    if options.out:
-        result.save(options.out)
+            part = Result()
+            measure(part, profile, name, wanted, options.runs)
+            for line in sorted(part.samples):
+                print(part.line(line), flush=True)
+            result.replace(part)
+            if options.out:
+                result.save(options.out)
+
+
+def compare_two(options):
+    found = compare.changes(load(options.before), load(options.after))
+    worse = [c for c in found if c.regression(options.threshold / 100)]
+    for change in found:
+        if change.counts:
+            print(change)
+    print(f"{len(found)} compared, {sum(c.counts for c in found)} changed beyond noise, "
+          f"{len(worse)} worse by more than {options.threshold} %")
+    return 1 if worse or not found else 0
+
+
+def write_report(options):
+    report.write(load(options.result), options.page)
+    print(f"wrote {options.page}")
 
 
 def main():
@@ -69,8 +92,18 @@ def main():
     verbs = parser.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run")
     run.add_argument("--runs", type=int, default=int(os.environ.get("RUNS") or 3))
-    run.add_argument("--out")
+    run.add_argument("--out", default="")
+    run.add_argument("--add", action="store_true", help="keep what FILE has of other questions")
     run.set_defaults(act=run_all)
+    two = verbs.add_parser("compare")
+    two.add_argument("before")
+    two.add_argument("after")
+    two.add_argument("--threshold", type=float, default=10.0)
+    two.set_defaults(act=compare_two)
+    page = verbs.add_parser("report")
+    page.add_argument("result")
+    page.add_argument("page")
+    page.set_defaults(act=write_report)
     options = parser.parse_args()
     return options.act(options)
 

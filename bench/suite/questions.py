@@ -10,7 +10,7 @@ import random
 import shutil
 import zlib
 
-from e2e import env
+from e2e import env, proc
 
 from . import competitors
 from .repositories import BIG, BIGGEST, HALF, MIB
@@ -138,18 +138,18 @@ def readers(run):
     for count in (1, 8, 32):
         command = f"xargs -0 -a {listing} -P {count} -n {len(names) // count} cat | cat"
         with run.mounted() as mount:
-            run.put(f"readers-{count}.cold", run.after_mount(command, mount))
-        run.warm_and_hot(f"readers-{count}", command)
+            run.put(f"readers-{count}.cold",
+                    run.after_mount(command, mount, files=len(names)))
+        run.warm_and_hot(f"readers-{count}", command, files=len(names))
 
 
 def memory(run):
     """Of a crawl of everything, and what is kept for each file that is known."""
     with run.mounted() as mount:
-        before = mount.stats()["rss_bytes"]
-        stat = run.after_mount(FIND_STAT, mount)
-        run.put("memory.stat", stat)
-        run.value("memory.stat.per-file", "B",
-                  (stat.rss_kib * 1024 - before) / len(run.repository.files()))
+        before = proc.status_field(mount.pid, "RssAnon")
+        run.put("memory.stat", run.after_mount(FIND_STAT, mount))
+        kept_kib = proc.status_field(mount.pid, "RssAnon") - before
+        run.value("memory.stat.per-file", "B", kept_kib * 1024 / len(run.repository.files()))
         run.put("memory.crawl", run.after_mount(READ_ALL, mount))
 
 
@@ -158,7 +158,7 @@ def sequential(run):
     for name, label in ((BIG, "256MiB"), (HALF, "256MiB-half"), (BIGGEST, "1GiB")):
         command, size = f"dd if={os.fsdecode(name)} of=/dev/null bs=1M", _size(run, name)
         with run.mounted() as mount:
-            reading = run.after_mount(command, mount, size)
+            reading = run.after_mount(command, mount, read=size)
         run.put(f"sequential-{label}.cold", reading, curl=competitors.curl(run.stage, name),
                 **_rclone(run, command))
 
@@ -171,7 +171,7 @@ def random_reads(run):
     def command(path):
         _read_at(path, BIGGEST, places, MIB)
     with run.mounted() as mount:
-        reading = run.after_mount(command, mount, MIB * len(places))
+        reading = run.after_mount(command, mount, read=MIB * len(places))
     ranges = " ".join(f"{at}-{at + MIB - 1}" for at in places)
     run.put("random-1MiB.cold", reading, curl=competitors.curl(run.stage, BIGGEST, ranges),
             **_rclone(run, command))

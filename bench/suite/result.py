@@ -18,6 +18,11 @@ class Result:
         self.units[name] = unit
         self.samples.setdefault(name, []).append(value)
 
+    def replace(self, part):
+        """Takes over what another result has; its samples replace those of the same name."""
+        self.units.update(part.units)
+        self.samples.update(part.samples)
+
     def median(self, name):
         return statistics.median(self.samples[name]) if name in self.samples else None
 

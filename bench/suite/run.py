@@ -75,17 +75,17 @@ class Run:
         finally:
             shutil.rmtree(mount.cache, ignore_errors=True)
 
-    def after_mount(self, command, mount, read=None):
-        """The Reading of a command in a mount that is there."""
+    def after_mount(self, command, mount, **got):
+        """The Reading of a command in a mount that is there; got: read or files of Reading."""
         meter = self.stage.meter(mount)
-        return meter.stop(timed(command, mount.path), read)
+        return meter.stop(timed(command, mount.path), **got)
 
-    def warm_and_hot(self, question, command):
+    def warm_and_hot(self, question, command, **got):
         """From the cache on disk with the page cache dropped, and once more; beside local disk."""
         with self.mounted(cache=self.filled_cache()) as mount:
             for state, prepare in (("warm", drop_page_cache), ("hot", lambda: None)):
                 prepare()
-                reading = self.after_mount(command, mount)
+                reading = self.after_mount(command, mount, **got)
                 prepare()
                 local = timed(command, self.local())
                 self.put(f"{question}.{state}", reading, local=local)
@@ -102,6 +102,8 @@ class Run:
             self.value(f"{question}.cpu", "s", reading.cpu_s)
         if reading.read:
             self.value(f"{question}.per-byte", "x", reading.down / reading.read)
+        if reading.files:
+            self.value(f"{question}.files-per-s", "1/s", reading.files / reading.seconds)
         for name, other in others.items():
             seconds = getattr(other, "seconds", other)
             self.value(f"{question}.{name}", "s", seconds)

@@ -29,6 +29,7 @@ class Reading:
     rss_kib: int = None                 # the most RssAnon of the daemon
     cpu_s: float = None                 # the daemon's
     read: int = None                    # bytes that the reader got, where that is a question
+    files: int = None                   # likewise
 
 
 class Stage(contextlib.ExitStack):
@@ -85,8 +86,8 @@ class Meter:
         self._sampler = proc.RssSampler(mount.pid)
         self._sampler.__enter__()
 
-    def stop(self, seconds, read=None):
-        reading = Reading(seconds, read=read)
+    def stop(self, seconds, **got):
+        reading = Reading(seconds, **got)
         if self._mount:
             self._mount.idle()
             self._sampler.__exit__()
