@@ -5,7 +5,8 @@
     bench.py compare BEFORE AFTER [--threshold PERCENT]
     bench.py report RESULT PAGE
 
-Environment: BENCH, PROFILE and REPO choose a part, RUNS its runs, XCPFS the program.
+Environment: BENCH, PROFILE and REPO choose a part, RUNS its runs, PLACE is loopback or tcp,
+XCPFS the program.
 """
 
 import argparse
@@ -17,6 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from suite import compare, report, repositories                # noqa: E402
 from suite.link import PROFILES                                 # noqa: E402
+from suite.place import PLACES                                  # noqa: E402
 from suite.questions import QUESTIONS                           # noqa: E402
 from suite.result import Result, load                           # noqa: E402
 from suite.run import Run                                       # noqa: E402
@@ -40,9 +42,9 @@ def about(runs):
             "cpus": os.cpu_count()}
 
 
-def measure(result, profile, name, wanted, runs):
+def measure(result, place, profile, name, wanted, runs):
     repository = repositories.get(name)
-    with Stage(PROFILES[profile], repository) as stage:
+    with Stage(place, PROFILES[profile], repository) as stage:
         for number in range(runs):
             run = Run(stage, result)
             for question in wanted:
@@ -56,6 +58,7 @@ def measure(result, profile, name, wanted, runs):
 
 def run_all(options):
     proc.become_subreaper()
+    place = PLACES[chosen("PLACE", PLACES, ["loopback"])[0]]
     wanted = chosen("BENCH", QUESTIONS, list(QUESTIONS))
     result = Result(about(options.runs))
     if options.add and os.path.exists(options.out):
@@ -63,7 +66,7 @@ def run_all(options):
     for profile in chosen("PROFILE", PROFILES, list(PROFILES)):
         for name in chosen("REPO", repositories.names(), repositories.names()):
             part = Result()
-            measure(part, profile, name, wanted, options.runs)
+            measure(part, place, profile, name, wanted, options.runs)
             for line in sorted(part.samples):
                 print(part.line(line), flush=True)
             result.replace(part)

@@ -19,6 +19,7 @@ dist_noinst_DATA += %D%/suite/compare.py
 dist_noinst_DATA += %D%/suite/competitors.py
 dist_noinst_DATA += %D%/suite/goals.py
 dist_noinst_DATA += %D%/suite/link.py
+dist_noinst_DATA += %D%/suite/place.py
 dist_noinst_DATA += %D%/suite/questions.py
 dist_noinst_DATA += %D%/suite/report.py
 dist_noinst_DATA += %D%/suite/repositories.py
@@ -39,6 +40,13 @@ BENCH_PY = XCPFS="$${XCPFS:-$(abs_top_builddir)/xcpfs}" top_srcdir='$(abs_top_sr
 bench: all %D%/relay
 	$(BENCH_PY) run --out $(BENCH_RESULT) $(ADD)
 
+# The clone and large-file ratios once more, over real TCP stacks with vde2's wirefilter between.
+bench-tcp: all %D%/relay
+	PLACE=tcp PROFILE=50ms-100mbit REPO=medium BENCH='mount-ls grep' $(BENCH_PY) run \
+		--out $(BENCH_RESULT) --add
+	PLACE=tcp PROFILE=50ms-100mbit REPO=big BENCH='sequential random' $(BENCH_PY) run \
+		--out $(BENCH_RESULT) --add
+
 # Keeps the result there is (or makes one) to compare later ones with.
 bench-baseline: all %D%/relay
 	test -s $(BENCH_RESULT) || $(BENCH_PY) run --out $(BENCH_RESULT)
@@ -50,4 +58,4 @@ bench-compare:
 bench-report:
 	$(BENCH_PY) report $(BENCH_RESULT) $(BENCH_PAGE)
 
-.PHONY: bench bench-baseline bench-compare bench-report
+.PHONY: bench bench-baseline bench-compare bench-report bench-tcp

@@ -90,22 +90,17 @@ def build(run):
         shutil.rmtree(folder)
         return timed(BUILD.format(folder), path)
     cold = run.cold(command)
-    clone, local = run.clone(), run.local()
-    cloned_build = again(local)
-    run.put("build.cold", cold, clone=clone.seconds + cloned_build)
+    run.put("build.cold", cold, clone=run.clone().seconds + again(run.local()))
     with run.mounted(cache=run.filled_cache()) as mount:
-        again(mount.path)
-        run.put("build.hot", run.after_mount(again, mount), local=again(local))
+        run.hot("build", again, mount, times=1)
     shutil.rmtree(folder)
 
 
 def next_tag(run):
     """v2 after v1 was read in full, beside git fetch --depth 1 (and its checkout)."""
-    cache = env.folder("cache")
-    shutil.copytree(run.filled_cache(), cache, dirs_exist_ok=True)
     local = env.folder("clone")
     shutil.copytree(run.local(), local, dirs_exist_ok=True, symlinks=True)
-    run.put("next-tag.full", run.cold(READ_ALL, tag="v2", cache=cache),
+    run.put("next-tag.full", run.cold(READ_ALL, tag="v2", cache=run.filled_cache()),
             fetch=competitors.fetch(run.stage, local, "v2"))
     shutil.rmtree(local)
 

@@ -73,7 +73,8 @@ class Run:
                 meter.attend(mount)
                 return meter.stop(mount.seconds + timed(command, mount.path))
         finally:
-            shutil.rmtree(mount.cache, ignore_errors=True)
+            if "cache" not in how:
+                shutil.rmtree(mount.cache, ignore_errors=True)
 
     def after_mount(self, command, mount, **got):
         """The Reading of a command in a mount that is there; got: read or files of Reading."""
@@ -81,14 +82,21 @@ class Run:
         return meter.stop(timed(command, mount.path), **got)
 
     def warm_and_hot(self, question, command, **got):
-        """From the cache on disk with the page cache dropped, and once more; beside local disk."""
+        """From the cache on disk with the page cache dropped, then again, beside local disk."""
         with self.mounted(cache=self.filled_cache()) as mount:
-            for state, prepare in (("warm", drop_page_cache), ("hot", lambda: None)):
-                prepare()
-                reading = self.after_mount(command, mount, **got)
-                prepare()
-                local = timed(command, self.local())
-                self.put(f"{question}.{state}", reading, local=local)
+            drop_page_cache()
+            warm = self.after_mount(command, mount, **got)
+            drop_page_cache()
+            self.put(f"{question}.warm", warm, local=timed(command, self.local()))
+            self.hot(question, command, mount, **got)
+
+    def hot(self, question, command, mount, times=5, **got):
+        """Alternately here and on the local disk; a single one says little when it is short."""
+        for path in (mount.path, self.local()):
+            timed(command, path)
+        for _ in range(times):
+            reading = self.after_mount(command, mount, **got)
+            self.put(f"{question}.hot", reading, local=timed(command, self.local()))
 
     # samples
 
@@ -113,8 +121,7 @@ class Run:
                 self.value(f"{question}.ratio-bytes-{name}", "x", reading.down / other.down)
 
     def value(self, name, unit, value):
-        stage = self.stage
-        self._result.put(f"{stage.profile.name}.{stage.repository.name}.{name}", unit, value)
+        self._result.put(f"{self.stage.name}.{name}", unit, value)
 
 
 def path_of(mount, name):

@@ -14,7 +14,7 @@ from e2e import env, proc
 from e2e.lighttpd import GitHttpServer
 from e2e.mounts import Mount
 
-from .link import Link, Traffic
+from .link import Traffic
 from .static import StaticServer
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -35,21 +35,25 @@ class Reading:
 class Stage(contextlib.ExitStack):
     """Use as a context manager."""
 
-    def __init__(self, profile, repository):
+    def __init__(self, place, profile, repository):
         super().__init__()
+        self._place = place
         self.profile, self.repository = profile, repository
+        self.name = f"{place.prefix}{profile.name}.{repository.name}"
 
     def __enter__(self):
         super().__enter__()
-        self.git = self.enter_context(GitHttpServer())
-        self.static = self.enter_context(StaticServer())
-        self.links = [self.enter_context(Link(self.profile, server.port))
+        place = self.enter_context(self._place(self.profile))
+        with place.servers():
+            self.git = self.enter_context(GitHttpServer(address=place.address))
+            self.static = self.enter_context(StaticServer(place.address))
+        self.links = [self.enter_context(place.link(server.port))
                       for server in (self.git, self.static)]
         self.git.add(self.repository.path, "repo.git", object_info=False)
         self.git.add(self.repository.path, "sizes.git", object_info=True)
         self.static_url = self.links[1].base + self.static.add(self.repository)
         self._config = env.folder("config") / "config"
-        self._config.write_text("[host \"127.0.0.1\"]\n"
+        self._config.write_text(f"[host \"{place.address}\"]\n"
                                 f"raw = {self.links[1].base}/raw/{{commit}}/{{path}}\n")
         return self
 

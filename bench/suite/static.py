@@ -15,7 +15,8 @@ from e2e import env, proc
 class StaticServer:
     """Use as a context manager."""
 
-    def __init__(self):
+    def __init__(self, address):
+        self._address = address
         self._folder = env.folder("static")
         self._root = self._folder / "root"
         (self._root / "raw").mkdir(parents=True)
@@ -45,7 +46,7 @@ accesslog.filename = "|exec cat >>{self._access}"
 accesslog.format = "%m %U %>s %b"
 """)
         with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
+            listener.bind((self._address, 0))
             listener.listen(1024)
             self.port = listener.getsockname()[1]
             self._process = subprocess.Popen(
@@ -65,7 +66,7 @@ accesslog.format = "%m %U %>s %b"
         mark = f"/mark-{self._marks}"
         try:
             urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-                f"http://127.0.0.1:{self.port}{mark}", timeout=30).close()
+                f"http://{self._address}:{self.port}{mark}", timeout=30).close()
         except urllib.error.HTTPError as error:
             error.close()
         proc.wait_until(lambda: self._access.exists() and mark in self._log(), 20,
