@@ -91,6 +91,7 @@ SHELL_TESTS += %D%/lint_layers.sh
 
 E2E_TESTS += %D%/e2e_infrastructure.py
 
+E2E_TESTS += %D%/e2e_bench.py
 E2E_TESTS += %D%/e2e_cli.py
 E2E_TESTS += %D%/e2e_credentials.py
 E2E_TESTS += %D%/e2e_faults.py
