@@ -92,11 +92,12 @@ def _pictures(result):
     charts = {}
     for name in sorted(result.samples):
         stage, question, state, who = _split(name)
-        if result.units[name] == "s" and who in _COLOURS:
+        if result.units[name] == "s" and who in _COLOURS and state in ("cold", "warm", "hot"):
             charts.setdefault(f"{stage}, {state}", {}).setdefault(question, {})[who] = \
                 result.median(name)
     return "<h2>Pictures</h2>" + "".join(
-        f"<figure>{_chart(title, bars)}</figure>" for title, bars in sorted(charts.items()))
+        f"<figure>{_chart(title, bars)}</figure>" for title, bars in sorted(charts.items())
+        if any(len(players) > 1 for players in bars.values()))
 
 
 def _split(name):
@@ -125,6 +126,7 @@ set style histogram clustered gap 1
 set style fill solid
 set boxwidth 0.9
 set logscale y
+set format y "%g"
 set grid ytics lc rgb "#dddddd"
 set border 3
 set tics nomirror
@@ -133,5 +135,5 @@ set key outside right top
 plot {plots}
 """
     done = subprocess.run(["gnuplot"], input=script, text=True, check=True,
-                          stdout=subprocess.PIPE)
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     return done.stdout[done.stdout.index("<svg"):]

@@ -93,7 +93,8 @@ class Meter:
     def stop(self, seconds, **got):
         reading = Reading(seconds, **got)
         if self._mount:
-            self._mount.idle()
+            # A stream that nobody reads may wait for a while before it is given up.
+            proc.wait_until(lambda: self._mount.stats()["flights"] == 0, 120, fail=False)
             self._sampler.__exit__()
             reading.rss_kib = self._sampler.max_kib
             reading.cpu_s = cpu_seconds(self._mount.pid) - self._cpu
