@@ -3,11 +3,11 @@
 EXTRA_PROGRAMS =
 EXTRA_PROGRAMS += %D%/bench_cache
 EXTRA_PROGRAMS += %D%/bench_node
-EXTRA_PROGRAMS += %D%/relay
 CLEANFILES += $(EXTRA_PROGRAMS)
 
 %C%_bench_node_SOURCES = %D%/bench_node.c tests/fake_fetch.c
 
+check_PROGRAMS += %D%/relay
 %C%_relay_SOURCES = %D%/relay.c %D%/line.c
 %C%_relay_LDADD =
 noinst_HEADERS += %D%/line.h

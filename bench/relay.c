@@ -32,7 +32,7 @@
 #include "bench/line.h"
 
 #define CHUNK_LEN (64u << 10)
-#define PAIRS_MAX 1000u /* connections; more wait in the listener's backlog */
+#define PAIRS_MAX 500u /* connections; more wait in the listener's backlog */
 #define NEVER UINT64_MAX
 
 struct chunk {
@@ -258,6 +258,7 @@ static void watch(int fd, uint32_t events, void *what)
 		die("epoll_ctl");
 }
 
+/* Returns a descriptor that may still be connecting, or -1 when nobody listens. */
 static int server_connect(void)
 {
 	struct sockaddr_in to = { .sin_family = AF_INET,
@@ -267,12 +268,13 @@ static int server_connect(void)
 
 	if (fd < 0)
 		die("socket");
-	if (connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0 && errno != EINPROGRESS)
-		die("connect");
-	return fd;
+	if (!connect(fd, (struct sockaddr *)&to, sizeof(to)) || errno == EINPROGRESS)
+		return fd;
+	close(fd);
+	return -1;
 }
 
-static void pair_open(int client)
+static void pair_open(int client, int server)
 {
 	static const int one = 1;
 	struct pair *pair = calloc(1, sizeof(*pair));
@@ -280,15 +282,15 @@ static void pair_open(int client)
 	if (!pair)
 		die("memory");
 	pair->client.fd = client;
-	pair->server.fd = server_connect();
+	pair->server.fd = server;
 	pair->open_ns = relay.now_ns + 2 * relay.half_ns;
 	pair->gone_ns = NEVER;
 	flow_open(&pair->up, &pair->client, &pair->server, &relay.up);
 	flow_open(&pair->down, &pair->server, &pair->client, &relay.down);
 	setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	setsockopt(pair->server.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	setsockopt(server, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	watch(client, EPOLLIN | EPOLLOUT | EPOLLET, &pair->client);
-	watch(pair->server.fd, EPOLLIN | EPOLLOUT | EPOLLET, &pair->server);
+	watch(server, EPOLLIN | EPOLLOUT | EPOLLET, &pair->server);
 	TAILQ_INSERT_TAIL(&relay.pairs, pair, link);
 	relay.pair_count++;
 	relay.connections++;
@@ -413,11 +415,17 @@ static void set_timer(uint64_t wake_ns)
 
 static void accept_all(void)
 {
-	int fd;
+	int client;
 
 	while (relay.pair_count < PAIRS_MAX &&
-	       (fd = accept4(relay.listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
-		pair_open(fd);
+	       (client = accept4(relay.listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+		int server = server_connect();
+
+		if (server >= 0)
+			pair_open(client, server);
+		else
+			close(client);
+	}
 }
 
 /* Returns false when the program is to end. */

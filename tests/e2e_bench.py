@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""The bench's own arithmetic: what counts as worse, what is noise, and that its files compile."""
+"""The bench's own: what counts as worse, what is noise, what the relay counts and holds."""
 
+import socket
 import sys
+import threading
 
-from e2e import env, tap
+from e2e import env, proc, tap
 
 sys.path.insert(0, str(env.TOP_SRC / "bench"))
 
 from suite import compare, goals, questions, report, repositories       # noqa: E402
-from suite.link import PROFILES                                         # noqa: E402
+from suite.link import PROFILES, Link, Profile                          # noqa: E402
 from suite.result import Result, load                                   # noqa: E402
 
 
@@ -92,7 +94,101 @@ def test_the_report_says_what_was_met_and_lost(t):
     t.ok("Where xcpfs loses" in text and "1.50" in text, "the loss is named")
 
 
+class Echo:
+    """A server that sends back what it is sent, until it is closed."""
+
+    def __init__(self):
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.ended = threading.Event()      # some connection was read to its end
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _serve(self):
+        while True:
+            try:
+                connection = self._listener.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=self._echo, args=(connection,), daemon=True).start()
+
+    def _echo(self, connection):
+        with connection:
+            try:
+                while data := connection.recv(1 << 16):
+                    connection.sendall(data)
+            except OSError:
+                pass
+        self.ended.set()
+
+
+def connect(link):
+    return socket.create_connection(("127.0.0.1", int(link.base.rpartition(":")[2])), timeout=30)
+
+
+def read_all(connection):
+    return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+def test_the_relay_passes_and_counts_every_byte(t):
+    echo, data = t.use(Echo()), bytes(range(256)) * 4096
+    link = t.use(Link(Profile("test", 2, 1000), echo.port))
+    for _ in range(3):
+        with connect(link) as client:
+            threading.Thread(target=lambda c=client: (c.sendall(data),
+                                                      c.shutdown(socket.SHUT_WR))).start()
+            t.ok(read_all(client) == data, "the bytes came back, and the end of them")
+    traffic = link.traffic()
+    t.equal((traffic.up, traffic.down, traffic.connections),
+            (3 * len(data), 3 * len(data), 3), "counted")
+
+
+def test_a_reader_that_is_slow_stops_the_sender(t):
+    echo = t.use(Echo())
+    link = t.use(Link(Profile("test", 0, 0), echo.port))
+    with connect(link) as client:
+        client.setblocking(False)
+        sent, idle = 0, 0
+        while idle < 50 and sent < 512 << 20:
+            try:
+                sent, idle = sent + client.send(bytes(1 << 20)), 0
+            except BlockingIOError:
+                idle += 1
+                threading.Event().wait(0.01)
+        t.at_most(sent, 256 << 20, "bytes taken from one whose echo nobody reads")
+        t.at_most(proc.status_field(link.pid, "RssAnon"), 20 << 10, "KiB of the relay")
+
+
+def test_one_that_goes_away_is_known_on_the_other_side(t):
+    echo = t.use(Echo())
+    link = t.use(Link(Profile("test", 2, 0), echo.port))
+    with connect(link) as client:
+        client.sendall(bytes(1 << 20))
+    t.ok(echo.ended.wait(20), "the server's connection ends")
+
+
+def test_nobody_listens_behind_the_relay(t):
+    with Echo() as echo:
+        link = t.use(Link(Profile("test", 0, 0), echo.port))
+    with connect(link) as client:
+        try:
+            t.equal(client.recv(1), b"", "the connection ends")
+        except ConnectionResetError:
+            t.ok(True, "the connection ends")
+    t.equal(link.traffic().down, 0, "and the relay lives: bytes")
+
+
 tap.run([
+    test_the_relay_passes_and_counts_every_byte,
+    test_a_reader_that_is_slow_stops_the_sender,
+    test_one_that_goes_away_is_known_on_the_other_side,
+    test_nobody_listens_behind_the_relay,
     test_every_file_compiles,
     test_a_regression_is_found,
     test_noise_is_forgiven,

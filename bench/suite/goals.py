@@ -25,8 +25,8 @@ def _wan(what, name, relation, limit):
 
 
 GOALS = [
-    _wan("mount and ls, beside a blobless clone without files", "medium.mount-ls.cold.ratio-blobless",
-         "<=", 0.90),
+    _wan("mount and ls, beside a blobless clone without files",
+         "medium.mount-ls.cold.ratio-blobless", "<=", 0.90),
     _wan("mount and ls, beside clone --depth 1", "medium.mount-ls.cold.ratio-clone", "<", 0.25),
     _wan("first small file after the mount, in round trips", "medium.first-byte.cold.ratio-bare",
          "<=", 2.5),

@@ -58,6 +58,10 @@ class Link:
         self._relay.terminate()
         self._relay.communicate()
 
+    @property
+    def pid(self):
+        return self._relay.pid
+
     def traffic(self):
         """What has passed so far."""
         self._relay.send_signal(signal.SIGUSR1)

@@ -6,7 +6,8 @@ import subprocess
 
 from .goals import GOALS
 
-_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62em;margin:2em auto;padding:0 1em;color:#222}
+_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62em;margin:2em auto;padding:0 1em;
+color:#222}
 h1,h2,h3{font-weight:600;line-height:1.2}h2{margin-top:2em;border-bottom:1px solid #ddd}
 table{border-collapse:collapse;margin:1em 0}td,th{padding:.2em .8em;text-align:right;
 border-bottom:1px solid #eee}td:first-child,th:first-child{text-align:left}

@@ -72,8 +72,8 @@ class Mount:
 
     def argv(self):
         return ["mount", *(["-f"] if self._foreground else []), "--cache-dir", self.cache,
-                "--log-file", self.log_path, "--log-level", self._log_level, *self.options, self.source,
-                self.path]
+                "--log-file", self.log_path, "--log-level", self._log_level, *self.options,
+                self.source, self.path]
 
     def _start_in_front(self):
         self.process = subprocess.Popen(
