@@ -247,7 +247,8 @@ LINT_C = $(sort $(filter %.c %.h, \
 	$(src_base_libbase_a_SOURCES) $(src_git_libgit_a_SOURCES) $(src_remote_libremote_a_SOURCES) \
 	$(src_fetch_libfetch_a_SOURCES) $(src_repo_librepo_a_SOURCES) $(src_cli_libcli_a_SOURCES) \
 	$(cache_libcache_a_SOURCES) $(mount_libmount_a_SOURCES) $(xcpfs_SOURCES)))
-LINT_TESTS = $(sort $(UNIT_TESTS:=.c) $(FUZZ_TARGETS:=.c) $(filter %D%/%.h,$(noinst_HEADERS)))
+LINT_TESTS = $(sort $(UNIT_TESTS:=.c) $(FUZZ_TARGETS:=.c) $(filter %D%/%.h,$(noinst_HEADERS)) \
+	$(bench_relay_SOURCES) bench/line.h)
 
 lint-format:
 	$(if $(CLANG_FORMAT),,$(error clang-format is not installed; ./bootstrap lint installs it))

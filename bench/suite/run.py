@@ -117,6 +117,7 @@ class Run:
             self.value(f"{question}.{name}", "s", seconds)
             self.value(f"{question}.ratio-{name}", "x", reading.seconds / seconds)
             if getattr(other, "down", 0):
+                self.value(f"{question}.requests-{name}", "n", other.requests)
                 self.value(f"{question}.bytes-{name}", "B", other.down)
                 self.value(f"{question}.ratio-bytes-{name}", "x", reading.down / other.down)
 
