@@ -83,7 +83,7 @@ static struct {
 	uint64_t up_bytes, down_bytes, connections, now_ns;
 	unsigned pair_count;
 	int epoll, listener, timer, signals;
-	TAILQ_HEAD(, pair) pairs;
+	TAILQ_HEAD(pairs, pair) pairs;
 } relay = { .pairs = TAILQ_HEAD_INITIALIZER(relay.pairs) };
 
 static void die(const char *what)
