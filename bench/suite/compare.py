@@ -18,7 +18,7 @@ class Change:
     name: str
     before: float
     after: float
-    noise: float
+    apart: bool                         # no sample of one lies among the other's
     judged: bool
 
     @property
@@ -32,7 +32,7 @@ class Change:
 
     @property
     def counts(self):
-        return abs(self.ratio) > max(self.noise, _LEAST)
+        return self.apart and abs(self.ratio) > _LEAST
 
     def regression(self, threshold):
         return self.judged and self.counts and self.ratio > threshold
@@ -40,7 +40,7 @@ class Change:
     def __str__(self):
         kind = "worse" if self.ratio > 0 else "better"
         return (f"{kind:6} {self.ratio:+8.1%} {self.before:12.6g} -> {self.after:<12.6g} "
-                f"noise {self.noise:.1%} {self.name}{'' if self.judged else ' (not judged)'}")
+                f"{self.name}{'' if self.judged else ' (not judged)'}")
 
 
 def changes(before, after):
@@ -51,5 +51,9 @@ def changes(before, after):
         judged = last in _JUDGED or last.startswith("ratio-")
         if name in before.samples and (judged or last in _SHOWN):
             found.append(Change(name, before.median(name), after.median(name),
-                                max(before.spread(name), after.spread(name)), judged))
+                                _apart(before.samples[name], after.samples[name]), judged))
     return sorted(found, key=lambda change: -change.ratio)
+
+
+def _apart(some, others):
+    return max(some) < min(others) or max(others) < min(some)
