@@ -37,6 +37,7 @@ UNIT_TESTS += %D%/test_http
 UNIT_TESTS += %D%/test_ingest
 UNIT_TESTS += %D%/test_inode
 UNIT_TESTS += %D%/test_latency
+UNIT_TESTS += %D%/test_line
 UNIT_TESTS += %D%/test_lock
 UNIT_TESTS += %D%/test_log
 UNIT_TESTS += %D%/test_mountopt
@@ -97,6 +98,7 @@ SHELL_TESTS += %D%/lint_layers.sh
 
 E2E_TESTS += %D%/e2e_infrastructure.py
 
+E2E_TESTS += %D%/e2e_bench.py
 E2E_TESTS += %D%/e2e_cli.py
 E2E_TESTS += %D%/e2e_clock.py
 E2E_TESTS += %D%/e2e_credentials.py
@@ -141,6 +143,9 @@ dist_noinst_DATA += %D%/e2e/tap.py
 dist_noinst_DATA += %D%/e2e/terminal.py
 dist_noinst_DATA += %D%/e2e/tls.py
 dist_noinst_DATA += %D%/e2e/wire.py
+
+# The long line of the benchmark's relay.
+%C%_test_line_SOURCES = %D%/test_line.c bench/line.c
 
 # Linked before the libraries, the fake takes librepo's place.
 %C%_test_parked_SOURCES = %D%/test_parked.c %D%/fake_repo.c
@@ -254,7 +259,8 @@ LINT_C = $(sort $(filter %.c %.h, \
 	$(src_base_libbase_a_SOURCES) $(src_git_libgit_a_SOURCES) $(src_remote_libremote_a_SOURCES) \
 	$(src_fetch_libfetch_a_SOURCES) $(src_repo_librepo_a_SOURCES) $(src_cli_libcli_a_SOURCES) \
 	$(cache_libcache_a_SOURCES) $(mount_libmount_a_SOURCES) $(xcpfs_SOURCES)))
-LINT_TESTS = $(sort $(UNIT_TESTS:=.c) $(FUZZ_TARGETS:=.c) $(filter %D%/%.h,$(noinst_HEADERS)))
+LINT_TESTS = $(sort $(UNIT_TESTS:=.c) $(FUZZ_TARGETS:=.c) $(filter %D%/%.h,$(noinst_HEADERS)) \
+	$(bench_relay_SOURCES) bench/line.h)
 
 lint-format:
 	$(if $(CLANG_FORMAT),,$(error clang-format is not installed; ./bootstrap lint installs it))
