@@ -42,6 +42,7 @@ UNIT_TESTS += %D%/test_object
 UNIT_TESTS += %D%/test_oid
 UNIT_TESTS += %D%/test_pack
 UNIT_TESTS += %D%/test_parked
+UNIT_TESTS += %D%/test_part
 UNIT_TESTS += %D%/test_pipe
 UNIT_TESTS += %D%/test_pending
 UNIT_TESTS += %D%/test_pktline
