@@ -57,6 +57,23 @@ def test_the_user_s_own_configuration_file(t, w):
     t.equal(mount.read("dir/inner"), b"inner\n", "--config wins")
 
 
+def test_a_host_with_urls_of_files(t, w):
+    config = env.folder("raw") / "config"
+    config.write_text(w.server.host("forge") + "insecure = true\n")
+    for source in ("forge:an-owner/a.repo.git", w.server.url("an-owner/a.repo.git")):
+        mount = t.use(Mount(source, "--config", config))
+        t.equal(mount.read("dir/inner"), b"inner\n", f"a file of {source}")
+        t.equal(mount.stats()["requests"]["range"], 0, "requests for parts of a small file")
+    for line, words in (("raw = http://127.0.0.1/{owner}/{repo}", "{commit}"),
+                        ("raw = ssh://127.0.0.1/{commit}/{path}", "http or https"),
+                        ("insecure = perhaps", "true or false")):
+        config.write_text(f'[host "forge"]\n{line}\n')
+        result = expect_failure("an-owner/a.repo", "--config", config)
+        t.ok(result.rc in (1, 2), f"exit code for {line}", result)
+        t.contains(result.err, words, f"message for {line}")
+        t.contains(result.err, "line 2", f"place of {line}")
+
+
 def test_what_goes_wrong(t, w):
     result = expect_failure("an-owner/none", "--config", w.config)
     t.equal(result.rc, 1, "exit code for a missing repository")
@@ -82,5 +99,6 @@ tap.run([
     test_a_prefix_names_the_host,
     test_with_a_ref,
     test_the_user_s_own_configuration_file,
+    test_a_host_with_urls_of_files,
     test_what_goes_wrong,
 ], World, needs=("program", "fuse", "lighttpd"))

@@ -148,6 +148,13 @@ def fuzz_pack(repos):
     yield b"\0PACK\0\0\0\2\xff\xff\xff\xff"
 
 
+def fuzz_content_range(_repos):
+    for text in ("bytes 0-0/1", "bytes 100-149/1000", "BYTES 0-9/*", "bytes */1000",
+                 "bytes 0-9223372036854775806/9223372036854775807",
+                 "bytes 0-1/18446744073709551616", "bytes 1-0/2", "bytes=0-1/2", "bytes 0-1/2, 3"):
+        yield text.encode()
+
+
 def fuzz_delta(_repos):
     base = bytes(range(64, 128))
     for delta in (b"\x90\x40",                              # copies all

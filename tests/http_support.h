@@ -34,8 +34,10 @@ struct web_reply {
 	size_t len;	 /* 0 with a body: strlen */
 	size_t send_len; /* with `cut`: so much of the body, then the connection closes */
 	bool cut;
-	bool stall; /* after send_len bytes: nothing more until web_stop() */
-	bool close; /* after the answer, without saying so before */
+	bool stall;	 /* after send_len bytes: nothing more until web_stop() */
+	bool close;	 /* after the answer, without saying so before */
+	bool no_length;	 /* no Content-Length: the body ends with the connection */
+	const char *raw; /* instead of all that: these bytes, and the connection closes */
 };
 
 struct web_request {
@@ -147,16 +149,19 @@ static inline bool web_answer(struct web *web, int fd, const struct web_reply *r
 {
 	size_t len = reply->body && !reply->len ? strlen(reply->body) : reply->len;
 	size_t send_len = reply->cut || reply->stall ? reply->send_len : len;
-	char head[2048];
+	char head[2048], said_len[64] = "";
 
 	if (reply->status < 0)
 		web_wait_for_stop(web);
-	if (reply->status <= 0)
+	if (reply->raw)
+		web_send(fd, reply->raw, strlen(reply->raw));
+	if (reply->raw || reply->status <= 0)
 		return false;
-	snprintf(head, sizeof(head), "HTTP/1.1 %d Said\r\nContent-Length: %zu\r\n%s%s%s%s\r\n",
-		 reply->status, len, reply->type ? "Content-Type: " : "",
-		 reply->type ? reply->type : "", reply->type ? "\r\n" : "",
-		 reply->headers ? reply->headers : "");
+	if (!reply->no_length)
+		snprintf(said_len, sizeof(said_len), "Content-Length: %zu\r\n", len);
+	snprintf(head, sizeof(head), "HTTP/1.1 %d Said\r\n%s%s%s%s%s\r\n", reply->status, said_len,
+		 reply->type ? "Content-Type: " : "", reply->type ? reply->type : "",
+		 reply->type ? "\r\n" : "", reply->headers ? reply->headers : "");
 	pthread_mutex_lock(&web->mutex);
 	web->response_bytes += send_len;
 	pthread_mutex_unlock(&web->mutex);
@@ -164,7 +169,7 @@ static inline bool web_answer(struct web *web, int fd, const struct web_reply *r
 		return false;
 	if (reply->stall)
 		web_wait_for_stop(web);
-	return !reply->cut && !reply->stall && !reply->close;
+	return !reply->cut && !reply->stall && !reply->close && !reply->no_length;
 }
 
 static inline void *web_serve(void *arg)

@@ -18,6 +18,9 @@ struct collector {
 	struct lock lock;
 	struct lock_cond changed;
 	struct buf pack;
+	unsigned begins;
+	uint64_t begin_off, begin_total;
+	bool refuse_begin;
 	size_t pause_every; /* bytes; 0: never asks for a pause */
 	size_t pause_at;
 	unsigned pauses;
@@ -26,6 +29,18 @@ struct collector {
 	struct remote_outcome outcome;
 	bool done;
 };
+
+static inline bool collector_begin(struct remote_sink *sink, uint64_t off, uint64_t total)
+{
+	struct collector *collector = (struct collector *)sink;
+
+	lock_take(&collector->lock);
+	collector->begins++;
+	collector->begin_off = off;
+	collector->begin_total = total;
+	lock_give(&collector->lock);
+	return !collector->refuse_begin;
+}
 
 static inline bool collector_pack(struct remote_sink *sink, const uint8_t *data, size_t len)
 {
@@ -71,7 +86,10 @@ static inline void collector_done(struct remote_sink *sink, const struct remote_
 static inline void collector_init(struct collector *collector)
 {
 	memset(collector, 0, sizeof(*collector));
-	collector->sink = (struct remote_sink){ collector_pack, collector_size, collector_done };
+	collector->sink = (struct remote_sink){ .begin = collector_begin,
+						.pack = collector_pack,
+						.size = collector_size,
+						.done = collector_done };
 	lock_init(&collector->lock);
 	lock_cond_init(&collector->changed);
 }
@@ -120,8 +138,9 @@ struct place {
 	struct remote *remote;
 };
 
-static inline bool place_open(struct place *place, const char *text, struct broker *broker,
-			      bool no_helpers, unsigned stall_ms)
+/* Takes the table of hosts. */
+static inline bool place_open_at(struct place *place, struct host_table *hosts, const char *text,
+				 struct broker *broker, bool no_helpers, unsigned stall_ms)
 {
 	const struct net_config net_config = { .connect_timeout_ms = 5000,
 					       .stall_timeout_ms = stall_ms };
@@ -129,7 +148,7 @@ static inline bool place_open(struct place *place, const char *text, struct brok
 	struct xcp_error err = { 0 };
 
 	memset(place, 0, sizeof(*place));
-	place->hosts = host_table_new();
+	place->hosts = hosts;
 	if (source_parse(text, NULL, place->hosts, &place->source, &err) ||
 	    net_open(&net_config, &place->net, &err)) {
 		printf("# %s\n", err.message);
@@ -138,6 +157,12 @@ static inline bool place_open(struct place *place, const char *text, struct brok
 	config.net = place->net;
 	config.source = &place->source;
 	return remote_open(&config, &place->remote, &err) == 0;
+}
+
+static inline bool place_open(struct place *place, const char *text, struct broker *broker,
+			      bool no_helpers, unsigned stall_ms)
+{
+	return place_open_at(place, host_table_new(), text, broker, no_helpers, stall_ms);
 }
 
 static inline void place_close(struct place *place)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "base/uri.h"
 #include "expect.h"
 
 static void test_github_is_built_in_under_both_names(void)
@@ -42,6 +43,18 @@ static void test_the_configuration_adds_and_overrides(void)
 	host_table_free(table);
 }
 
+static void test_plain_http_is_trusted_where_that_is_said(void)
+{
+	struct host_table *table = host_table_new();
+
+	CHECK(!host_table_find(table, "github")->insecure);
+	CHECK_INT(host_table_set(table, "h", "insecure", "true", NULL), 0);
+	CHECK(host_table_find(table, "h")->insecure);
+	CHECK_INT(host_table_set(table, "h", "insecure", "off", NULL), 0);
+	CHECK(!host_table_find(table, "h")->insecure);
+	host_table_free(table);
+}
+
 static void test_mistakes_are_named(void)
 {
 	static const struct {
@@ -56,6 +69,12 @@ static void test_mistakes_are_named(void)
 		{ "h", "git", "", "no http, https, ssh or file URL" },
 		{ "h", "kind", "two words", "must be one word" },
 		{ "h", "alias", "a/b", "must be one word" },
+		{ "h", "raw", "https://h/{owner}/{repo}/{path}", "names no {commit}" },
+		{ "h", "raw", "https://h/{owner}/{repo}/{commit}",
+		  "names no {commit} or no {path}" },
+		{ "h", "raw", "ssh://h/{commit}/{path}", "no http or https URL" },
+		{ "h", "api", "file:///{owner}/{repo}", "no http or https URL" },
+		{ "h", "insecure", "maybe", "true or false" },
 		{ "h/x", "git", "https://h/{owner}/{repo}", "is no host name" },
 		{ "", "git", "https://h/{owner}/{repo}", "is no host name" },
 		{ "-h", "git", "https://h/{owner}/{repo}", "is no host name" },
@@ -96,6 +115,25 @@ static void test_templates_are_filled_and_escaped(void)
 	}
 }
 
+/* {path} is bytes: all but unreserved ones and the slash are escaped. */
+static void test_every_byte_of_a_path_is_escaped_or_safe(void)
+{
+	static const char safe[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/";
+
+	for (unsigned byte = 1; byte < 256; byte++) {
+		const char path[] = { (char)byte, '\0' };
+		const struct host_words words = { "o", "r", "c", path };
+		struct buf out = BUF_INIT;
+		char want[8];
+
+		snprintf(want, sizeof(want), strchr(safe, (int)byte) ? "%c" : "%%%02X", byte);
+		EXPECT_INT(host_expand("{path}", &words, &out, NULL), 0, "byte %u", byte);
+		EXPECT_STR(buf_str(&out), want, "byte %u", byte);
+		buf_release(&out);
+	}
+}
+
 static void test_a_word_that_is_not_given_is_an_error(void)
 {
 	static const struct host_words words = { "o", "r", NULL, NULL };
@@ -105,14 +143,78 @@ static void test_a_word_that_is_not_given_is_an_error(void)
 	buf_release(&out);
 }
 
+/* "owner repo" of the URL by the template; "" for none. */
+static void check_match(const char *template, const char *url, const char *want)
+{
+	struct host_table *table = host_table_new();
+	struct host_match match;
+	struct uri uri;
+	char got[256] = "";
+
+	CHECK_INT(host_table_set(table, "forge", "git", template, NULL), 0);
+	CHECK_INT(uri_parse(url, &uri), 0);
+	if (host_table_match(table, &uri, &match)) {
+		EXPECT_STR(match.host->name, "forge", "%s", url);
+		snprintf(got, sizeof(got), "%.*s %.*s", (int)match.owner_len, match.owner,
+			 (int)match.repo_len, match.repo);
+	}
+	EXPECT_STR(got, want, "%s by %s", url, template);
+	uri_release(&uri);
+	host_table_free(table);
+}
+
+static void test_a_url_is_recognised_by_the_template_that_makes_it(void)
+{
+	static const struct {
+		const char *template, *url, *want;
+	} rows[] = {
+		{ "https://h/{owner}/{repo}.git", "https://h/o/r.git", "o r" },
+		{ "https://h/{owner}/{repo}.git", "https://h/o/r", "o r" },
+		{ "https://h/{owner}/{repo}.git", "https://u:p@H:443/o/r/", "o r" },
+		{ "https://H:443/{owner}/{repo}.git", "https://h/o/r.git/", "o r" },
+		{ "https://h/{owner}/{repo}", "https://h/o/r.git", "o r" },
+		{ "https://h/{owner}/{repo}", "https://h/o/r.x", "o r.x" },
+		{ "https://h/{owner}/{repo}.git", "https://h/g/s/r", "g/s r" },
+		{ "https://h/git/{owner}/{repo}.git", "https://h/git/o/r", "o r" },
+		{ "https://h/{owner}/_git/{repo}", "https://h/o/_git/r", "o r" },
+		{ "https://h/x/{owner}/{repo}/end", "https://h/x/o/r/end", "o r" },
+		{ "http://127.0.0.1:81/{owner}/{repo}", "http://127.0.0.1:81/o/r", "o r" },
+		/* another scheme, host, port, path */
+		{ "https://h/{owner}/{repo}", "http://h/o/r", "" },
+		{ "https://h/{owner}/{repo}", "https://i/o/r", "" },
+		{ "https://h/{owner}/{repo}", "https://h.x/o/r", "" },
+		{ "https://h/{owner}/{repo}", "https://h:444/o/r", "" },
+		{ "https://h/git/{owner}/{repo}", "https://h/o/r", "" },
+		{ "https://h/git/{owner}/{repo}", "https://h/Git/o/r", "" },
+		{ "https://h/x/{owner}/{repo}/end", "https://h/x/o/r", "" },
+		/* too little of a path */
+		{ "https://h/{owner}/{repo}", "https://h/o", "" },
+		{ "https://h/{owner}/{repo}", "https://h//r", "" },
+		{ "https://h/{owner}/{repo}.git", "https://h/o/.git", "" },
+		{ "https://h/{owner}/{repo}", "https://h", "" },
+		/* of these templates it cannot be said */
+		{ "https://h/{owner}{repo}", "https://h/or", "" },
+		{ "https://h/{repo}/{owner}", "https://h/r/o", "" },
+		{ "https://{owner}.h/{repo}", "https://o.h/r", "" },
+		{ "https://h/{owner}", "https://h/o/r", "" },
+		{ "ssh://h/{owner}/{repo}", "https://h/o/r", "" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		check_match(rows[i].template, rows[i].url, rows[i].want);
+}
+
 int main(int argc, char **argv)
 {
 	(void)argc;
 	tap_args(argv);
 	TAP_RUN(test_github_is_built_in_under_both_names);
 	TAP_RUN(test_the_configuration_adds_and_overrides);
+	TAP_RUN(test_plain_http_is_trusted_where_that_is_said);
 	TAP_RUN(test_mistakes_are_named);
 	TAP_RUN(test_templates_are_filled_and_escaped);
+	TAP_RUN(test_every_byte_of_a_path_is_escaped_or_safe);
 	TAP_RUN(test_a_word_that_is_not_given_is_an_error);
+	TAP_RUN(test_a_url_is_recognised_by_the_template_that_makes_it);
 	return tap_done();
 }

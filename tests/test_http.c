@@ -144,8 +144,8 @@ static void test_the_first_requests_are_what_a_server_expects(void)
 
 	CHECK(stage(script, COUNT(script)));
 	CHECK_INT(remote_connect(place.remote, NULL, NULL), 0);
-	CHECK_UINT(remote_caps(place.remote),
-		   REMOTE_OBJECTS | REMOTE_SUBTREE | REMOTE_STEP | REMOTE_SIZES | REMOTE_SHALLOW);
+	CHECK_UINT(remote_caps(place.remote), REMOTE_OBJECTS | REMOTE_SUBTREE | REMOTE_STEP |
+						      REMOTE_SIZES | REMOTE_SHALLOW | REMOTE_EARLY);
 	CHECK_INT(remote_refs(place.remote, prefixes, 1, &refs, NULL), 0);
 	CHECK_UINT(refs.count, 1);
 	CHECK_STR(refs.v[0].name, "refs/heads/main");
@@ -293,6 +293,9 @@ static void test_what_is_not_git_is_said_so(void)
 		  "redirects to a" },
 		{ { .status = 302, .headers = "Location: /login\r\n" }, -EPROTO, "login" },
 		{ { .status = 0 }, -ENETUNREACH, "cannot connect" },
+		{ { .raw = "HTTP/1.1 200 OK\r\nContent-Type: " ADVERT "\r\n" },
+		  -ENETUNREACH,
+		  "partial" },
 		{ cut, -EAGAIN, "broke off" },
 	};
 

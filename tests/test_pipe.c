@@ -82,8 +82,8 @@ static void test_a_local_repository_is_asked_in_version_2(void)
 
 	CHECK(stage("sha1"));
 	CHECK_INT(remote_connect(place.remote, NULL, NULL), 0);
-	CHECK_UINT(remote_caps(place.remote),
-		   REMOTE_OBJECTS | REMOTE_SUBTREE | REMOTE_STEP | REMOTE_SIZES | REMOTE_SHALLOW);
+	CHECK_UINT(remote_caps(place.remote), REMOTE_OBJECTS | REMOTE_SUBTREE | REMOTE_STEP |
+						      REMOTE_SIZES | REMOTE_SHALLOW | REMOTE_EARLY);
 	CHECK_INT(remote_refs(place.remote, prefixes, 2, &refs, NULL), 0);
 	CHECK_STR(ref_select(&refs, "HEAD")->symref, "refs/heads/main");
 	CHECK(!oid_is_null(&ref_select(&refs, "v1")->peeled));

@@ -125,6 +125,54 @@ static void test_names(void)
 	source_release(&source);
 }
 
+static void test_a_url_may_be_that_of_a_host(void)
+{
+	static const struct {
+		const char *text, *host_name, *owner, *repo;
+		bool raw, insecure;
+	} rows[] = {
+		{ "o/r", "github.com", "o", "r", true, false },
+		{ "https://github.com/o/r", "github.com", "o", "r", true, false },
+		{ "https://github.com/o/r.git@v1", "github.com", "o", "r", true, false },
+		{ "https://me:secret@GitHub.com/o/r/", "github.com", "o", "r", true, false },
+		{ "https://gitlab.com/g/s/r", "gitlab.com", "g/s", "r", false, false },
+		{ "forge:o/r", "forge", "o", "r", true, true },
+		{ "http://127.0.0.1:81/git/o/r", "forge", "o", "r", true, true },
+		/* it is a URL all the same, but none of theirs */
+		{ "https://github.com/o/r/tree", NULL, NULL, NULL, false, false },
+		{ "https://github.com/o/r%20x", NULL, NULL, NULL, false, false },
+		{ "https://github.com/o/-r", NULL, NULL, NULL, false, false },
+		{ "https://github.com/o/..", NULL, NULL, NULL, false, false },
+		{ "https://github.com/o", NULL, NULL, NULL, false, false },
+		{ "http://github.com/o/r", NULL, NULL, NULL, false, false },
+		{ "https://gitlab.com/g//r", NULL, NULL, NULL, false, false },
+		{ "git@github.com:o/r", NULL, NULL, NULL, false, false },
+		{ "https://h.org/o/r", NULL, NULL, NULL, false, false },
+	};
+	struct host_table *table = host_table_new();
+
+	CHECK_INT(host_table_set(table, "forge", "git", "http://127.0.0.1:81/git/{owner}/{repo}",
+				 NULL),
+		  0);
+	CHECK_INT(
+		host_table_set(table, "forge", "raw", "http://127.0.0.1:81/{commit}/{path}", NULL),
+		0);
+	CHECK_INT(host_table_set(table, "forge", "insecure", "yes", NULL), 0);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct source source;
+
+		EXPECT_INT(source_parse(rows[i].text, NULL, table, &source, NULL), 0, "%s",
+			   rows[i].text);
+		EXPECT_STR(source.host_name, rows[i].host_name, "%s", rows[i].text);
+		EXPECT_STR(source.owner, rows[i].owner, "%s", rows[i].text);
+		EXPECT_STR(source.repo, rows[i].repo, "%s", rows[i].text);
+		EXPECT_INT(source.raw != NULL, rows[i].raw, "%s", rows[i].text);
+		EXPECT_INT(source.insecure, rows[i].insecure, "%s", rows[i].text);
+		source_release(&source);
+	}
+	host_table_free(table);
+}
+
 static void test_ssh_addresses(void)
 {
 	static const struct row rows[] = {
@@ -308,6 +356,7 @@ int main(int argc, char **argv)
 	host_table_set(hosts, "disk", "git", "file:///nonexistent/{owner}/{repo}.git", NULL);
 	TAP_RUN(test_http_urls);
 	TAP_RUN(test_names);
+	TAP_RUN(test_a_url_may_be_that_of_a_host);
 	TAP_RUN(test_ssh_addresses);
 	TAP_RUN(test_paths);
 	TAP_RUN(test_what_is_refused);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/flag.h"
 
 #define DEFAULT_TIMEOUT_S 30
 #define MAX_TIMEOUT_S 86400
@@ -31,21 +32,6 @@ static int replace(char **where, const char *value)
 	free(*where);
 	*where = copy;
 	return 0;
-}
-
-static int parse_bool(const char *value, bool *out)
-{
-	static const char *const yes[] = { "true", "yes", "on", "1", "" }, *const no[] = {
-		"false", "no", "off", "0"
-	};
-
-	for (size_t i = 0; i < sizeof(yes) / sizeof(*yes); i++)
-		if (!strcasecmp(value, yes[i]))
-			return *out = true, 0;
-	for (size_t i = 0; i < sizeof(no) / sizeof(*no); i++)
-		if (!strcasecmp(value, no[i]))
-			return *out = false, 0;
-	return -EINVAL;
 }
 
 static int parse_timeout(const char *value, uint64_t *out_ms)
@@ -88,7 +74,7 @@ int settings_set(struct settings *settings, const char *name, const char *value,
 		return 0;
 	}
 	if (!strcmp(name, "offline")) {
-		if (parse_bool(value, &settings->offline))
+		if (flag_parse(value, &settings->offline))
 			return xcp_error_set(err, -EINVAL,
 					     "offline is \"%s\"; it can be true or false", value);
 		return 0;

@@ -2,8 +2,9 @@
  * exchange: curl's easy interface, with the options that every request of ours has.
  *
  * Only http and https, no redirects, Basic authentication only (sent at once, so that no request is
- * made twice behind our back), no "Expect: 100-continue" (a round trip for nothing). A transfer
- * that moves no byte for the stall time is given up, pauses apart.
+ * made twice behind our back), no "Expect: 100-continue" (a round trip for nothing), no proxy for
+ * this machine (there plain http is trusted, and a proxy would be another one). A transfer that
+ * moves no byte for the stall time is given up, pauses apart.
  */
 #include "remote/exchange.h"
 
@@ -13,6 +14,7 @@
 #include <zlib.h>
 
 #include "base/clock.h"
+#include "remote/origin.h"
 #include "remote/remote_internal.h"
 
 #define ERROR_BODY_MAX (64 << 10) /* of an answer that nobody reads */
@@ -78,17 +80,46 @@ static uint64_t wait_asked_for_ms(CURL *easy)
 	return (uint64_t)(after_s < RETRY_AFTER_MAX_S ? after_s : RETRY_AFTER_MAX_S) * 1000;
 }
 
+static void header_copy(CURL *easy, const char *name, char *out, size_t out_len)
+{
+	struct curl_header *header;
+
+	out[0] = '\0';
+	if (curl_easy_header(easy, name, 0, CURLH_HEADER, -1, &header))
+		return;
+	if (header->amount == 1 && strlen(header->value) < out_len)
+		strcpy(out, header->value);
+	else
+		strcpy(out, "?");
+}
+
 static void note_head(struct exchange *exchange)
 {
 	CURL *easy = exchange->transfer.easy;
 	const char *type = NULL;
+	curl_off_t len = -1;
 
 	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &exchange->status);
 	curl_easy_getinfo(easy, CURLINFO_CONTENT_TYPE, &type);
+	curl_easy_getinfo(easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &len);
+	exchange->answer_len = len < 0 ? UINT64_MAX : (uint64_t)len;
+	header_copy(easy, "Content-Range", exchange->answer_range, sizeof(exchange->answer_range));
+	header_copy(easy, "Content-Encoding", exchange->answer_encoding,
+		    sizeof(exchange->answer_encoding));
 	exchange->answer_type[0] = '\0';
 	if (type)
 		text_printable(exchange->answer_type, sizeof(exchange->answer_type), type,
 			       strlen(type));
+}
+
+/* curl takes a line that broke between headers for the end of them. */
+static void note_cut_head(struct exchange *exchange)
+{
+	if (exchange->status == 0 || exchange->head_whole)
+		return;
+	exchange->status = 0;
+	if (exchange->code == CURLE_OK)
+		exchange->code = CURLE_PARTIAL_FILE;
 }
 
 static void note_all(struct exchange *exchange)
@@ -99,6 +130,7 @@ static void note_all(struct exchange *exchange)
 	long request_len = 0, connections = 0;
 
 	note_head(exchange);
+	note_cut_head(exchange);
 	curl_easy_getinfo(easy, CURLINFO_REQUEST_SIZE, &request_len);
 	curl_easy_getinfo(easy, CURLINFO_NUM_CONNECTS, &connections);
 	curl_easy_getinfo(easy, CURLINFO_SIZE_UPLOAD_T, &up);
@@ -113,13 +145,31 @@ static void note_all(struct exchange *exchange)
 	exchange->retry_after_ms = wait_asked_for_ms(easy);
 }
 
-/* An answer that is no answer: keeps its first words when they are meant for people. */
+/* An answer that is none: keeps its first words when they are meant for people. */
 static size_t take_error(struct exchange *exchange, const char *data, size_t len)
 {
 	if (exchange->error_len == 0 && strncasecmp(exchange->answer_type, "text/plain", 10) == 0)
 		text_printable(exchange->said, sizeof(exchange->said), data, len);
 	exchange->error_len += len;
 	return exchange->error_len > ERROR_BODY_MAX ? 0 : len;
+}
+
+/* One line of the head; 1xx and those of a proxy have a head of their own. */
+static size_t take_head_line(char *line, size_t size, size_t count, void *arg)
+{
+	struct exchange *exchange = arg;
+	size_t len = size * count;
+
+	if (len >= 5 && memcmp(line, "HTTP/", 5) == 0)
+		exchange->head_whole = false;
+	else if (len > 0 && (line[0] == '\r' || line[0] == '\n'))
+		exchange->head_whole = true;
+	return len;
+}
+
+static bool is_answer(const struct exchange *exchange)
+{
+	return exchange->status == 200 || (exchange->status == 206 && exchange->range);
 }
 
 static size_t take_bytes(char *data, size_t size, size_t count, void *arg)
@@ -131,7 +181,7 @@ static size_t take_bytes(char *data, size_t size, size_t count, void *arg)
 		return CURL_WRITEFUNC_PAUSE;
 	if (!exchange->status)
 		note_head(exchange);
-	if (exchange->status != 200)
+	if (!is_answer(exchange))
 		return take_error(exchange, data, size * count);
 	rc = exchange->take(exchange, (const uint8_t *)data, size * count);
 	exchange->paused = rc > 0;
@@ -197,6 +247,8 @@ static bool set_headers(struct exchange *exchange)
 {
 	bool ok = !exchange->accept || add_header(exchange, "Accept", exchange->accept);
 
+	if (exchange->range)
+		ok = ok && add_header(exchange, "Range", exchange->range);
 	if (exchange->ask_v2)
 		ok = ok && add_header(exchange, "Git-Protocol", "version=2");
 	if (exchange->body) {
@@ -229,6 +281,8 @@ static bool set_options(struct exchange *exchange)
 	SET(USERAGENT, settings->user_agent);
 	SET(ACCEPT_ENCODING, exchange->take_gzip ? "gzip, deflate" : "identity");
 	SET(ERRORBUFFER, exchange->curl_words);
+	SET(HEADERFUNCTION, take_head_line);
+	SET(HEADERDATA, exchange);
 	SET(WRITEFUNCTION, take_bytes);
 	SET(WRITEDATA, exchange);
 	SET(HTTPHEADER, exchange->headers);
@@ -240,9 +294,11 @@ static bool set_options(struct exchange *exchange)
 	if (exchange->user) {
 		SET(USERNAME, exchange->user);
 		SET(PASSWORD, exchange->password ? exchange->password : "");
-	} else {
+	} else if (!exchange->no_netrc) {
 		SET(NETRC, (long)CURL_NETRC_OPTIONAL);
 	}
+	if (url_is_loopback(exchange->url))
+		SET(NOPROXY, "*");
 	if (exchange->body) {
 		SET(POST, 1L);
 		SET(POSTFIELDSIZE_LARGE, (curl_off_t)exchange->body->len);

@@ -28,20 +28,26 @@ struct exchange {
 	const char *accept;
 	const struct buf *body; /* NULL: GET; else POST */
 	bool body_gzipped;
-	bool ask_v2;	/* Git-Protocol: version=2 */
-	bool take_gzip; /* the answer may be compressed on the wire */
+	bool ask_v2;	   /* Git-Protocol: version=2 */
+	bool take_gzip;	   /* the answer may be compressed on the wire */
+	bool no_netrc;	   /* whoever netrc knows there is not sent */
+	const char *range; /* Range: "bytes=..."; NULL: none */
 	/*
-	 * Bytes of an answer with status 200. Returns 0, 1 for a pause after these, or negative to
-	 * break off.
+	 * Bytes of an answer with status 200, or 206 to a range. Returns 0, 1 for a pause after
+	 * these, or negative to break off.
 	 */
 	int (*take)(struct exchange *exchange, const uint8_t *data, size_t len);
 	void (*ended)(struct exchange *exchange);
 
-	/* what came; valid in take() (status, content type) and from ended() on */
+	/* what came; valid in take() (status and what the headers say) and from ended() on */
 	CURLcode code;
-	long status;	       /* 0: no answer */
+	long status;	       /* 0: no answer, not even a whole head of one */
 	char answer_type[128]; /* content type, "" when there was none */
-	char *redirect;	       /* owned; where a 3xx points, absolute; NULL */
+	/* As it stands there; "" when there was none, "?" for what is too long or there twice. */
+	char answer_range[96];	  /* Content-Range */
+	char answer_encoding[32]; /* Content-Encoding */
+	uint64_t answer_len;	  /* Content-Length; UINT64_MAX: not said */
+	char *redirect;		  /* owned; where a 3xx points, absolute; NULL */
 	/* Retry-After, or the reset time of an exhausted rate limit; 0: not said */
 	uint64_t retry_after_ms;
 	char said[200]; /* the beginning of a text/plain answer that was not 200, printable */
@@ -58,6 +64,7 @@ struct exchange {
 	size_t error_len;
 	uint64_t moved_bytes, moved_ms;
 	bool paused;
+	bool head_whole; /* the end of the headers has been seen */
 };
 
 int exchange_start(struct exchange *exchange); /* 0 or -ENOMEM */

@@ -9,11 +9,12 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/flag.h"
 #include "base/uri.h"
+#include "remote/origin.h"
 
 struct host_table {
 	struct host *v; /* owned */
@@ -133,51 +134,100 @@ static bool name_valid(const char *name)
 	return strlen(name) < 256;
 }
 
-/* A template is right when it makes a URL of a scheme that we can use. */
+static bool is_one_of(const char *word, const char *const *words)
+{
+	while (*words && strcmp(word, *words) != 0)
+		words++;
+	return *words;
+}
+
+/* Whether the URL that a template makes is of a scheme that we can use. */
+static int template_check_scheme(const char *url, bool web_only)
+{
+	static const char *const web[] = { "http", "https", NULL };
+	static const char *const all[] = { "http", "https", "ssh", "file", NULL };
+	struct uri uri;
+	bool known;
+
+	if (uri_parse(url, &uri))
+		return -EINVAL;
+	known = is_one_of(uri.scheme, web_only ? web : all);
+	uri_release(&uri);
+	return known ? 0 : -EINVAL;
+}
+
+/* A template is checked by what it makes of stand-in words. */
 static int template_check(const char *name, const char *key, const char *template,
 			  struct xcp_error *err)
 {
 	static const struct host_words stand_in = { "owner", "repo", "commit", "path" };
-	static const char *const schemes[] = { "http", "https", "ssh", "file" };
+	bool is_git = strcmp(key, "git") == 0;
 	struct buf text = BUF_INIT;
-	struct uri uri;
-	bool known = false;
 	int rc = host_expand(template, &stand_in, &text, err);
 
-	if (rc) {
+	if (rc)
 		xcp_error_prefix(err, "host \"%s\", %s", name, key);
-		goto out;
-	}
-	if (!buf_str(&text)) {
+	else if (!buf_str(&text))
 		rc = xcp_error_set(err, -ENOMEM, "host \"%s\": out of memory", name);
-		goto out;
-	}
-	rc = uri_parse(buf_str(&text), &uri);
-	if (rc == 0) {
-		for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
-			known |= strcmp(uri.scheme, schemes[i]) == 0;
-		uri_release(&uri);
-	}
-	if (!known)
+	else if (template_check_scheme(buf_str(&text), !is_git))
 		rc = xcp_error_set(err, -EINVAL,
-				   "host \"%s\": %s is no http, https, ssh or file URL; write "
-				   "something like https://%s/{owner}/{repo}.git",
-				   name, key, name);
-out:
+				   "host \"%s\": %s is no http%s URL; write something like "
+				   "https://%s/{owner}/{repo}.git",
+				   name, key, is_git ? ", https, ssh or file" : " or https", name);
 	buf_release(&text);
 	return rc;
+}
+
+/* ---- keys ---- */
+
+static int set_word(struct host *host, size_t field, const char *value)
+{
+	return set_string((char **)((char *)host + field), value);
+}
+
+static int set_flag(struct host *host, size_t field, const char *value)
+{
+	return flag_parse(value, (bool *)((char *)host + field));
+}
+
+static int check_word(const char *name, const char *key, const char *value, struct xcp_error *err)
+{
+	if (name_valid(value))
+		return 0;
+	return xcp_error_set(err, -EINVAL, "host \"%s\": %s must be one word", name, key);
+}
+
+/* What it makes must not be the same for two files, or for two versions of one. */
+static int check_raw(const char *name, const char *key, const char *value, struct xcp_error *err)
+{
+	if (!strstr(value, "{commit}") || !strstr(value, "{path}"))
+		return xcp_error_set(err, -EINVAL, "host \"%s\": %s names no {commit} or no {path}",
+				     name, key);
+	return template_check(name, key, value, err);
+}
+
+static int check_flag(const char *name, const char *key, const char *value, struct xcp_error *err)
+{
+	bool flag;
+
+	if (flag_parse(value, &flag) == 0)
+		return 0;
+	return xcp_error_set(err, -EINVAL, "host \"%s\": %s is \"%s\"; it can be true or false",
+			     name, key, value);
 }
 
 static const struct key {
 	const char *name;
 	size_t field;
-	bool is_template;
+	int (*check)(const char *name, const char *key, const char *value, struct xcp_error *err);
+	int (*set)(struct host *host, size_t field, const char *value);
 } keys[] = {
-	{ "kind", offsetof(struct host, kind), false },
-	{ "alias", offsetof(struct host, alias), false },
-	{ "git", offsetof(struct host, git), true },
-	{ "api", offsetof(struct host, api), true },
-	{ "raw", offsetof(struct host, raw), true },
+	{ "kind", offsetof(struct host, kind), check_word, set_word },
+	{ "alias", offsetof(struct host, alias), check_word, set_word },
+	{ "git", offsetof(struct host, git), template_check, set_word },
+	{ "api", offsetof(struct host, api), template_check, set_word },
+	{ "raw", offsetof(struct host, raw), check_raw, set_word },
+	{ "insecure", offsetof(struct host, insecure), check_flag, set_flag },
 };
 
 static const struct key *key_find(const char *name)
@@ -193,27 +243,22 @@ int host_table_set(struct host_table *table, const char *name, const char *key, 
 {
 	struct host *host;
 	const struct key *known = key_find(key);
+	int rc;
 
 	if (!name_valid(name))
 		return xcp_error_set(err, -EINVAL, "\"%s\" is no host name", name);
 	if (!known)
 		return xcp_error_set(err, -EINVAL,
 				     "host \"%s\": unknown key \"%s\"; known are kind, git, api, "
-				     "raw and alias",
+				     "raw, alias and insecure",
 				     name, key);
-	if (known->is_template) {
-		int rc = template_check(name, key, value, err);
-
-		if (rc)
-			return rc;
-	} else if (!name_valid(value)) {
-		return xcp_error_set(err, -EINVAL, "host \"%s\": %s must be one word", name, key);
-	}
-
+	rc = known->check(name, key, value, err);
+	if (rc)
+		return rc;
 	host = find_by_name(table, name);
 	if (!host)
 		host = host_add(table, name);
-	if (!host || set_string((char **)((char *)host + known->field), value))
+	if (!host || known->set(host, known->field, value))
 		return xcp_error_set(err, -ENOMEM, "host \"%s\": out of memory", name);
 	return 0;
 }
@@ -227,6 +272,90 @@ const struct host *host_table_find(const struct host_table *table, const char *n
 			host = &table->v[i];
 	return host;
 }
+
+/* ---- from a URL back to owner and repository ---- */
+
+/* The text, without `end` behind it where that is there. */
+static bool cut_end(const char *text, size_t *len, const char *end)
+{
+	size_t end_len = strlen(end);
+
+	if (*len < end_len || memcmp(text + *len - end_len, end, end_len) != 0)
+		return false;
+	*len -= end_len;
+	return true;
+}
+
+/* Owner and repository, parted by the last `between`: there are groups within groups. */
+static bool split_names(const char *text, size_t len, const char *between, size_t between_len,
+			struct host_match *out)
+{
+	for (size_t at = len; at-- > 0;) {
+		if (len - at < between_len || memcmp(text + at, between, between_len) != 0)
+			continue;
+		out->owner = text;
+		out->owner_len = at;
+		out->repo = text + at + between_len;
+		out->repo_len = len - at - between_len;
+		return out->owner_len > 0 && out->repo_len > 0;
+	}
+	return false;
+}
+
+/* `base` is the URL in front of {owner}. */
+static bool match_behind(const struct uri *base, const char *between, const struct uri *uri,
+			 struct host_match *out)
+{
+	const char *repo = strstr(between, "{repo}");
+	size_t base_len = strlen(base->path), len = strlen(uri->path);
+	const char *end = repo + strlen("{repo}");
+
+	if (!origin_equal(base, uri) || strncmp(uri->path, base->path, base_len) != 0)
+		return false;
+	len -= base_len;
+	while (len > 0 && uri->path[base_len + len - 1] == '/')
+		len--;
+	if (!cut_end(uri->path + base_len, &len, *end ? end : ".git") && *end &&
+	    strcmp(end, ".git") != 0)
+		return false;
+	return split_names(uri->path + base_len, len, between, (size_t)(repo - between), out);
+}
+
+static bool host_match(const struct host *host, const struct uri *uri, struct host_match *out)
+{
+	const char *owner = host->git ? strstr(host->git, "{owner}") : NULL;
+	const char *between = owner ? owner + strlen("{owner}") : NULL;
+	struct uri base;
+	char *prefix;
+	bool found;
+
+	/* Nothing between them would say where one ends. */
+	if (!between || *between == '{' || !strstr(between, "{repo}"))
+		return false;
+	prefix = strndup(host->git, (size_t)(owner - host->git));
+	found = prefix && uri_parse(prefix, &base) == 0;
+	free(prefix);
+	if (!found)
+		return false;
+	found = match_behind(&base, between, uri, out);
+	uri_release(&base);
+	return found;
+}
+
+bool host_table_match(const struct host_table *table, const struct uri *uri, struct host_match *out)
+{
+	for (size_t i = 0; i < table->count; i++) {
+		struct host_match match = { .host = &table->v[i] };
+
+		if (host_match(match.host, uri, &match)) {
+			*out = match;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* ---- templates ---- */
 
 /*
  * The value of the word [name, name+len), NULL for one that there is not. `*keep` are bytes to

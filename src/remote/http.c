@@ -12,18 +12,11 @@
 #include <string.h>
 
 #include "base/uri.h"
+#include "remote/origin.h"
 
 #define TYPE_REQUEST "application/x-git-upload-pack-request"
 #define TYPE_RESULT "application/x-git-upload-pack-result"
 #define GZIP_FROM_LEN 1024
-
-struct http_call {
-	struct exchange exchange;
-	struct remote_call *call;
-	struct place place;
-	char *url;	    /* owned */
-	struct buf gzipped; /* the request, when that is shorter */
-};
 
 /* ---- places ---- */
 
@@ -86,6 +79,17 @@ char *place_url(const struct place *place, const char *suffix)
 		url = (char *)buf_detach(&text, NULL);
 	buf_release(&text);
 	return url;
+}
+
+int http_place(struct remote *remote, struct place *out)
+{
+	struct http *http = remote->transport;
+	int rc;
+
+	lock_take(&http->lock);
+	rc = place_copy(out, &http->place);
+	lock_give(&http->lock);
+	return rc;
 }
 
 /* What an exchange with this place needs; the place must outlive it. */
@@ -186,6 +190,15 @@ void http_explain(const struct exchange *exchange, struct remote_finding *out)
 		find_status(exchange, out);
 }
 
+const char *http_end_words(const struct exchange *exchange)
+{
+	if (exchange->stalled)
+		return "it stalled";
+	if (exchange->code == CURLE_OK)
+		return "";
+	return exchange->curl_words[0] ? exchange->curl_words : curl_easy_strerror(exchange->code);
+}
+
 void http_count(struct remote *remote, const struct exchange *exchange,
 		struct remote_counters *more)
 {
@@ -208,17 +221,67 @@ static void http_call_free(struct http_call *line)
 	free(line);
 }
 
-/* The exchange is over, in whatever way. */
-static void http_call_done(struct http_call *line)
+void http_call_count(struct http_call *line)
 {
-	struct remote_call *call = line->call;
 	struct remote_counters more;
 
-	call_counters(call, &more);
-	http_count(call->remote, &line->exchange, &more);
+	call_counters(line->call, &more);
+	http_count(line->call->remote, &line->exchange, &more);
+}
+
+void http_call_done(struct http_call *line)
+{
+	struct remote_call *call = line->call;
+
+	http_call_count(line);
 	http_call_free(line);
 	call_done(call);
 }
+
+void http_call_explain(struct http_call *line, struct remote_finding *out)
+{
+	const struct exchange *exchange = &line->exchange;
+	struct remote_outcome *outcome = &line->call->outcome;
+
+	http_explain(exchange, out);
+	/* broken without a status: it is there, but not to be trusted */
+	outcome->answered = exchange->status || out->verdict == REMOTE_BROKEN;
+	if (out->verdict == REMOTE_TRANSIENT)
+		outcome->retry_after_ms = exchange->retry_after_ms;
+}
+
+void http_call_start(struct remote_call *call, int (*fill)(struct http_call *line))
+{
+	struct http_call *line = calloc(1, sizeof(*line));
+
+	if (line) {
+		line->call = call;
+		if (fill(line) == 0 && exchange_start(&line->exchange) == 0) {
+			call->line = line;
+			return;
+		}
+		http_call_free(line);
+	}
+	call_fail(call, REMOTE_TRANSIENT, -ENOMEM, "out of memory");
+	call_done(call);
+}
+
+void http_call_resume(struct remote_call *call)
+{
+	struct http_call *line = call->line;
+
+	exchange_resume(&line->exchange);
+}
+
+void http_call_cancel(struct remote_call *call)
+{
+	struct http_call *line = call->line;
+
+	exchange_stop(&line->exchange);
+	http_call_done(line);
+}
+
+/* ---- git's own calls ---- */
 
 static int call_take(struct exchange *exchange, const uint8_t *data, size_t len)
 {
@@ -248,12 +311,7 @@ static void judge_200(struct http_call *line)
 				"the answer is empty: the server does not understand the request");
 		return;
 	}
-	if (exchange->stalled)
-		call_end(call, "it stalled");
-	else
-		call_end(call, exchange->code == CURLE_OK ? "" :
-			       exchange->curl_words[0]	  ? exchange->curl_words :
-							    curl_easy_strerror(exchange->code));
+	call_end(call, http_end_words(exchange));
 }
 
 static void call_ended(struct exchange *exchange)
@@ -262,16 +320,12 @@ static void call_ended(struct exchange *exchange)
 	struct remote_call *call = line->call;
 	struct remote_finding finding;
 
-	call->outcome.answered = exchange->status != 0;
 	if (exchange->status == 200) {
+		call->outcome.answered = true;
 		judge_200(line);
 	} else {
-		http_explain(exchange, &finding);
-		if (!exchange->status && finding.verdict == REMOTE_BROKEN)
-			call->outcome.answered = true; /* it is there, but not to be trusted */
+		http_call_explain(line, &finding);
 		call_fail(call, finding.verdict, finding.code, "%s", finding.words);
-		if (finding.verdict == REMOTE_TRANSIENT)
-			call->outcome.retry_after_ms = exchange->retry_after_ms;
 	}
 	http_call_done(line);
 }
@@ -279,15 +333,10 @@ static void call_ended(struct exchange *exchange)
 static int fill_call(struct http_call *line)
 {
 	struct remote_call *call = line->call;
-	struct http *http = call->remote->transport;
 	struct exchange *exchange = &line->exchange;
-	int rc;
 
-	lock_take(&http->lock);
-	rc = place_copy(&line->place, &http->place);
-	lock_give(&http->lock);
-	if (rc)
-		return rc;
+	if (http_place(call->remote, &line->place))
+		return -ENOMEM;
 	line->url = place_url(&line->place, "/git-upload-pack");
 	if (call->request.len > GZIP_FROM_LEN && exchange_gzip(&call->request, &line->gzipped))
 		return -ENOMEM;
@@ -307,33 +356,7 @@ static int fill_call(struct http_call *line)
 
 static void http_start(struct remote_call *call)
 {
-	struct http_call *line = calloc(1, sizeof(*line));
-
-	if (line) {
-		line->call = call;
-		if (fill_call(line) == 0 && exchange_start(&line->exchange) == 0) {
-			call->line = line;
-			return;
-		}
-		http_call_free(line);
-	}
-	call_fail(call, REMOTE_TRANSIENT, -ENOMEM, "out of memory");
-	call_done(call);
-}
-
-static void http_resume(struct remote_call *call)
-{
-	struct http_call *line = call->line;
-
-	exchange_resume(&line->exchange);
-}
-
-static void http_cancel(struct remote_call *call)
-{
-	struct http_call *line = call->line;
-
-	exchange_stop(&line->exchange);
-	http_call_done(line);
+	http_call_start(call, fill_call);
 }
 
 /* ---- open, close ---- */
@@ -363,11 +386,23 @@ static void http_close(struct remote *remote)
 	remote->transport = NULL;
 }
 
+static bool http_safe(const struct remote *remote)
+{
+	struct http *http = remote->transport;
+	bool safe;
+
+	lock_take(&http->lock);
+	safe = url_is_safe(http->place.base);
+	lock_give(&http->lock);
+	return safe;
+}
+
 const struct transport_ops http_transport = {
 	.open = http_open,
 	.close = http_close,
 	.connect = http_connect,
+	.safe = http_safe,
 	.start = http_start,
-	.resume = http_resume,
-	.cancel = http_cancel,
+	.resume = http_call_resume,
+	.cancel = http_call_cancel,
 };

@@ -13,10 +13,10 @@
 #include "base/uri.h"
 #include "remote/credential.h"
 #include "remote/http_internal.h"
+#include "remote/origin.h"
 
 #define INFO_REFS "/info/refs?service=git-upload-pack"
 #define TYPE_ADVERT "application/x-git-upload-pack-advertisement"
-#define REDIRECTS_MAX 5
 
 /* ---- the first request ---- */
 
@@ -111,17 +111,6 @@ static void probe_release(struct probe *probe)
 
 /* ---- connecting: redirects and credentials ---- */
 
-static const char *uri_port_of(const struct uri *uri)
-{
-	return uri->port ? uri->port : strcmp(uri->scheme, "https") == 0 ? "443" : "80";
-}
-
-static bool same_origin(const struct uri *a, const struct uri *b)
-{
-	return strcmp(a->scheme, b->scheme) == 0 && strcmp(a->host, b->host) == 0 &&
-	       strcmp(uri_port_of(a), uri_port_of(b)) == 0;
-}
-
 struct connecting {
 	struct remote *remote;
 	struct place place;
@@ -188,8 +177,9 @@ static int follow(struct connecting *connecting, const struct exchange *exchange
 	struct uri from, to;
 	char *base;
 
-	if (++connecting->redirects > REDIRECTS_MAX)
-		return connect_fail(connecting, -EPROTO, "more than %d redirects", REDIRECTS_MAX);
+	if (++connecting->redirects > HTTP_REDIRECTS_MAX)
+		return connect_fail(connecting, -EPROTO, "more than %d redirects",
+				    HTTP_REDIRECTS_MAX);
 	if (!exchange->redirect || uri_parse(exchange->redirect, &to))
 		return connect_fail(connecting, -EPROTO, "it redirects to nowhere");
 	if (uri_parse(place->base, &from)) {
@@ -198,7 +188,7 @@ static int follow(struct connecting *connecting, const struct exchange *exchange
 	}
 	base = redirect_base(connecting, &from, &to);
 	if (base) {
-		if (!same_origin(&from, &to)) {
+		if (!origin_equal(&from, &to)) {
 			place_forget(place);
 			credential_forget(&connecting->credential);
 			connecting->asked = connecting->from_url = false;

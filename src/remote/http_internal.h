@@ -1,13 +1,17 @@
 /*
- * http_internal: what http.c (calls) and http_connect.c (the first request) share.
+ * http_internal: what http.c (calls), http_connect.c (the first request) and range.c (parts of files)
+ * share.
  *
- * Threads: a place belongs to who holds it; that of struct http is under its lock.
+ * Threads: a place belongs to who holds it; that of struct http is under its lock. Calls are on the
+ * network thread.
  */
 #ifndef REMOTE_HTTP_INTERNAL_H
 #define REMOTE_HTTP_INTERNAL_H
 
 #include "remote/exchange.h"
 #include "remote/remote_internal.h"
+
+#define HTTP_REDIRECTS_MAX 5
 
 /* Where the repository is, and who we are there. */
 struct place {
@@ -40,10 +44,42 @@ bool http_type_is(const struct exchange *exchange, const char *type); /* its con
 
 /* What an exchange means that brought no good answer. */
 void http_explain(const struct exchange *exchange, struct remote_finding *out);
+/* How it ended, for call_end(). */
+const char *http_end_words(const struct exchange *exchange);
 
 /* Counts an exchange that is over; `more` says what kind of request it was. */
 void http_count(struct remote *remote, const struct exchange *exchange,
 		struct remote_counters *more);
+
+/* ---- calls ---- */
+
+/*
+ * A call on its way: one exchange, or several one after the other.
+ *	http_call_start ---> the exchange's take ..., ended ---> http_call_done
+ */
+struct http_call {
+	struct exchange exchange;
+	struct remote_call *call;
+	struct place place;
+	char *url;	    /* owned */
+	struct buf gzipped; /* the request, when that is shorter */
+	/* of a range call */
+	char range[64];	    /* what it asks for */
+	unsigned redirects; /* followed so far */
+	bool anonymous;	    /* netrc is not for this place */
+};
+
+/* `fill` sets up the exchange, returns 0 or -ENOMEM. */
+void http_call_start(struct remote_call *call, int (*fill)(struct http_call *line));
+void http_call_resume(struct remote_call *call);
+void http_call_cancel(struct remote_call *call);
+void http_call_count(struct http_call *line); /* its exchange, which is over */
+void http_call_done(struct http_call *line);  /* the same, and it was the last */
+/* http_explain() for the exchange of a call, whose outcome gets what is not in `out`. */
+void http_call_explain(struct http_call *line, struct remote_finding *out);
+
+/* Where the repository is, as far as that is known by now. Any thread. */
+int http_place(struct remote *remote, struct place *out);
 
 /* The connect of struct transport_ops. */
 int http_connect(struct remote *remote, struct server_caps *out_caps, struct ref_list *out_refs,

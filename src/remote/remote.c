@@ -120,9 +120,19 @@ static const char *call_task(const struct remote_call *call)
 	case CALL_FETCH:
 		return "fetch objects from";
 	case CALL_SIZES:
+		return "ask for sizes at";
+	case CALL_RANGE:
 		break;
 	}
-	return "ask for sizes at";
+	return "read a part of";
+}
+
+/* Where it was asked; a URL that is longer than a line is cut. */
+static const char *call_place(struct remote_call *call, char *room, size_t room_len)
+{
+	if (call->kind != CALL_RANGE)
+		return call->remote->source->url;
+	return uri_redact((const char *)call->request.data, room, room_len);
 }
 
 /* ---- counters ---- */
@@ -136,6 +146,7 @@ void remote_count(struct remote *remote, const struct remote_counters *more)
 	sum->requests_refs += more->requests_refs;
 	sum->requests_fetch += more->requests_fetch;
 	sum->requests_sizes += more->requests_sizes;
+	sum->requests_range += more->requests_range;
 	sum->requests_credential += more->requests_credential;
 	sum->bytes_sent += more->bytes_sent;
 	sum->bytes_received += more->bytes_received;
@@ -148,7 +159,8 @@ void call_counters(const struct remote_call *call, struct remote_counters *out)
 {
 	*out = (struct remote_counters){ .requests_refs = call->kind == CALL_REFS,
 					 .requests_fetch = call->kind == CALL_FETCH,
-					 .requests_sizes = call->kind == CALL_SIZES };
+					 .requests_sizes = call->kind == CALL_SIZES,
+					 .requests_range = call->kind == CALL_RANGE };
 }
 
 void remote_counters(struct remote *remote, struct remote_counters *out)
@@ -164,7 +176,7 @@ void call_fail(struct remote_call *call, enum remote_verdict verdict, int code, 
 	       ...)
 {
 	struct remote_outcome *outcome = &call->outcome;
-	char words[XCP_ERROR_LEN];
+	char words[XCP_ERROR_LEN], place[300];
 	va_list args;
 
 	if (call->judged)
@@ -175,7 +187,7 @@ void call_fail(struct remote_call *call, enum remote_verdict verdict, int code, 
 	va_end(args);
 	outcome->verdict = verdict;
 	xcp_error_set(&outcome->error, code, "cannot %s %s: %s", call_task(call),
-		      call->remote->source->url, words);
+		      call_place(call, place, sizeof(place)), words);
 }
 
 /* The parser does not go on: `err` says why. */
@@ -200,9 +212,11 @@ bool call_finished(const struct remote_call *call)
 	case CALL_FETCH:
 		return call->parser.fetch.finished;
 	case CALL_SIZES:
+		return call->parser.sizes.finished;
+	case CALL_RANGE:
 		break;
 	}
-	return call->parser.sizes.finished;
+	return call->parser.range.begun && call->parser.range.left == 0;
 }
 
 bool call_whole(const struct remote_call *call)
@@ -255,6 +269,33 @@ static int give_size(void *arg, const struct oid *oid, bool known, uint64_t size
 	return 0;
 }
 
+int call_begin(struct remote_call *call, uint64_t off, uint64_t len, uint64_t total)
+{
+	struct range_parser *range = &call->parser.range;
+
+	range->begun = true;
+	range->left = len;
+	if (call->sink->begin(call->sink, off, total))
+		return 0;
+	call_fail(call, REMOTE_CANCELED, -ECANCELED, "it is not wanted in this way");
+	return -ECANCELED;
+}
+
+static int range_feed(struct remote_call *call, const uint8_t *data, size_t len, size_t *out_used,
+		      struct xcp_error *err)
+{
+	struct range_parser *range = &call->parser.range;
+	size_t wanted = len < range->left ? len : (size_t)range->left;
+
+	if (wanted > 0)
+		give_pack(call, data, wanted);
+	range->left -= wanted;
+	*out_used = wanted;
+	if (wanted < len)
+		return xcp_error_set(err, -EPROTO, "more bytes came than there should be");
+	return 0;
+}
+
 int call_feed(struct remote_call *call, const uint8_t *data, size_t len, size_t *out_used)
 {
 	struct xcp_error err = { 0 };
@@ -271,6 +312,9 @@ int call_feed(struct remote_call *call, const uint8_t *data, size_t len, size_t 
 		break;
 	case CALL_SIZES:
 		rc = sizes_parser_feed(&call->parser.sizes, data, len, &used, &err);
+		break;
+	case CALL_RANGE:
+		rc = range_feed(call, data, len, &used, &err);
 		break;
 	}
 	call->taken_len += used;
@@ -290,7 +334,7 @@ static void start_job(struct net_job *job)
 	struct remote_call *call =
 		(struct remote_call *)((char *)job - offsetof(struct remote_call, start_job));
 
-	call->remote->ops->start(call);
+	call->ops->start(call);
 }
 
 static void resume_job(struct net_job *job)
@@ -301,7 +345,7 @@ static void resume_job(struct net_job *job)
 	if (!call->paused)
 		return;
 	call->paused = false;
-	call->remote->ops->resume(call);
+	call->ops->resume(call);
 }
 
 static void cancel_job(struct net_job *job)
@@ -310,7 +354,7 @@ static void cancel_job(struct net_job *job)
 		(struct remote_call *)((char *)job - offsetof(struct remote_call, cancel_job));
 
 	call_fail(call, REMOTE_CANCELED, -ECANCELED, "nobody wants it any more");
-	call->remote->ops->cancel(call);
+	call->ops->cancel(call);
 }
 
 static void call_free(struct remote_call *call)
@@ -324,6 +368,8 @@ static void call_free(struct remote_call *call)
 		break;
 	case CALL_SIZES:
 		sizes_parser_release(&call->parser.sizes);
+		break;
+	case CALL_RANGE:
 		break;
 	}
 	buf_release(&call->request);
@@ -362,6 +408,7 @@ static struct remote_call *call_new(struct remote *remote, enum call_kind kind,
 		return NULL;
 	call->remote = remote;
 	call->kind = kind;
+	call->ops = kind == CALL_RANGE ? &range_transport : remote->ops;
 	call->sink = sink;
 	call->start_job.run = start_job;
 	call->resume_job.run = resume_job;
@@ -375,6 +422,8 @@ static struct remote_call *call_new(struct remote *remote, enum call_kind kind,
 		break;
 	case CALL_SIZES:
 		sizes_parser_init(&call->parser.sizes, give_size, call);
+		break;
+	case CALL_RANGE:
 		break;
 	}
 	return call;
@@ -432,14 +481,24 @@ int remote_start_sizes(struct remote *remote, const struct oid *oids, size_t cou
 			   out);
 }
 
-/* No remote has the bit yet. */
 int remote_start_range(struct remote *remote, const struct range_spec *spec,
 		       struct remote_sink *sink, struct remote_call **out)
 {
-	(void)spec;
-	(void)sink;
-	(void)out;
-	return remote->connected ? -EOPNOTSUPP : -ENOTCONN;
+	struct remote_call *call;
+
+	if (!remote->connected)
+		return -ENOTCONN;
+	if (!remote->ranges)
+		return -EOPNOTSUPP;
+	if (spec->len == 0 || spec->len > INT64_MAX || spec->off > INT64_MAX - spec->len ||
+	    spec->off >= spec->size)
+		return -EINVAL;
+	call = call_new(remote, CALL_RANGE, sink);
+	if (!call)
+		return -ENOMEM;
+	call->parser.range =
+		(struct range_parser){ .off = spec->off, .len = spec->len, .size = spec->size };
+	return call_launch(call, range_url(remote->source, spec, &call->request), out);
 }
 
 void remote_call_resume(struct remote_call *call)
@@ -570,6 +629,10 @@ unsigned remote_caps(const struct remote *remote)
 		bits |= REMOTE_SIZES;
 	if (caps->fetch_shallow)
 		bits |= REMOTE_SHALLOW;
+	if (remote->ranges)
+		bits |= REMOTE_RANGE;
+	if (remote->source->insecure || remote->ops->safe(remote))
+		bits |= REMOTE_EARLY;
 	return bits;
 }
 
@@ -644,6 +707,7 @@ int remote_open(const struct remote_config *config, struct remote **out, struct 
 	remote->broker = config->broker;
 	remote->source = config->source;
 	remote->no_helpers = config->no_helpers;
+	remote->ranges = range_possible(config->source);
 	LIST_INIT(&remote->calls);
 	lock_init(&remote->lock);
 	lock_cond_init(&remote->calls_changed);

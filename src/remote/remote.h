@@ -2,16 +2,17 @@
  * remote: one repository somewhere, and what it can be asked.
  *
  * Callers ask for capabilities (bits), never for kinds of hosts. Underneath are transports: smart
- * HTTP over libcurl's multi interface (http.c), and ssh or local upload-pack over pipes (pipe.c),
- * all served by the one network thread (net.c).
+ * HTTP over libcurl's multi interface (http.c), ssh or local upload-pack over pipes (pipe.c), and
+ * next to either of them parts of files over HTTP (range.c), all served by the one network thread
+ * (net.c).
  *
  *	net_open ---> remote_open ---> remote_connect, remote_refs (wait; at mount time)
  *		---> remote_start/resume/cancel ... ---> remote_close ---> net_close
  *
- * A call tries once: no retries here, but for what HTTP itself asks for (the one redirect of the
- * first request, a 401 answered with credentials, a kept-alive connection that turned out dead
- * before the first byte of the answer). The outcome says whether to try again and not before when;
- * the fetch scheduler decides.
+ * A call tries once: no retries here, but for what HTTP itself asks for (redirects of the first
+ * request and of those for ranges, a 401 answered with credentials, a kept-alive connection that
+ * turned out dead before the first byte of the answer). The outcome says whether to try again and
+ * not before when; the fetch scheduler decides.
  *
  * Threads: the network thread calls sinks; everything else as said at each function.
  */
@@ -156,25 +157,25 @@ int remote_start_sizes(struct remote *remote, const struct oid *oids, size_t cou
 		       struct remote_sink *sink, struct remote_call **out);
 
 /*
- * Any thread, before done() was called: the caller's own lock must make sure of that. Neither
- * waits, neither calls back at once.
- */
-/*
  * Bytes of a file, over HTTP. REMOTE_OK: all of [off, off+len) came (or the whole file, see
  * begin()). REMOTE_REFUSED_FEATURE: not to be had in this way, now and later (no such URL, 416, a
  * total that is not `size`, a page instead of a file): go another way. -EOPNOTSUPP without
- * REMOTE_RANGE.
+ * REMOTE_RANGE, -EINVAL for a path or range that is none.
  */
 struct range_spec {
 	struct oid commit;
-	const char *
-		path; /* borrowed for the call: bytes from the root of the commit's tree, no "/" in front */
+	/* From the root of the commit's tree, no "/" in front; borrowed for the call. */
+	const char *path;
 	uint64_t off, len; /* len > 0 */
 	uint64_t size;	   /* of the whole file; UINT64_MAX: not known */
 };
 int remote_start_range(struct remote *remote, const struct range_spec *spec,
 		       struct remote_sink *sink, struct remote_call **out);
 
+/*
+ * Any thread, before done() was called: the caller's own lock must make sure of that. Neither
+ * waits, neither calls back at once.
+ */
 void remote_call_resume(struct remote_call *call); /* after a pause */
 void remote_call_cancel(
 	struct remote_call

@@ -20,20 +20,29 @@
 #include "remote/net.h"
 #include "remote/remote.h"
 
-enum call_kind { CALL_REFS, CALL_FETCH, CALL_SIZES };
+enum call_kind { CALL_REFS, CALL_FETCH, CALL_SIZES, CALL_RANGE };
+
+/* The answer to a range call, which is nothing but bytes. */
+struct range_parser {
+	uint64_t off, len, size; /* as asked for; size UINT64_MAX: not known */
+	bool begun;
+	uint64_t left; /* bytes that are to come */
+};
 
 struct remote_call {
 	/* set before the start */
 	struct remote *remote;
 	enum call_kind kind;
+	const struct transport_ops *ops;
 	struct remote_sink *sink;
-	struct buf request;	   /* as git says it */
+	struct buf request;	   /* as git says it; of a range call the URL, as a string */
 	struct ref_list *out_refs; /* CALL_REFS: filled before a good done(); borrowed */
 	/* owned by the network thread */
 	union {
 		struct refs_parser refs;
 		struct fetch_parser fetch;
 		struct sizes_parser sizes;
+		struct range_parser range;
 	} parser;
 	struct remote_outcome outcome;
 	bool judged;			/* outcome holds the verdict */
@@ -51,6 +60,8 @@ struct transport_ops {
 	int (*open)(struct remote *remote, struct xcp_error *err);
 	/* When no call is left: ends connections and children, frees the transport. */
 	void (*close)(struct remote *remote);
+	/* Whether nobody in between can change what comes from there. After connect; any thread. */
+	bool (*safe)(const struct remote *remote);
 	/*
 	 * Learns what the server can do, and its refs where they come along (v0). Waits; not on the
 	 * network thread. Writes the outs only on success.
@@ -65,6 +76,8 @@ struct transport_ops {
 	void (*cancel)(struct remote_call *call);
 };
 extern const struct transport_ops http_transport, pipe_transport;
+/* Of range calls alone, over HTTP however git is spoken there: start, resume, cancel. */
+extern const struct transport_ops range_transport;
 
 struct remote {
 	/* set at open */
@@ -73,6 +86,7 @@ struct remote {
 	struct broker *broker; /* NULL: none */
 	const struct source *source;
 	bool no_helpers;
+	bool ranges; /* its host has URLs of single files, and nobody can change what comes */
 	/* written by connect, while nothing else goes on */
 	void *transport;
 	struct server_caps caps;
@@ -88,6 +102,12 @@ struct remote {
 };
 
 /* ---- for transports: feeding a call ---- */
+
+/*
+ * What call_feed() will give is `len` bytes of the file from `off` on, of `total`. Returns 0, or
+ * -ECANCELED when the sink wants none of it: the verdict is set. A range call only, once.
+ */
+int call_begin(struct remote_call *call, uint64_t off, uint64_t len, uint64_t total);
 
 /*
  * Bytes of the answer. Returns 0, 1 when the sink asked for a pause (all the same all of `data` was
@@ -111,6 +131,13 @@ void call_fail(struct remote_call *call, enum remote_verdict verdict, int code, 
 
 /* The last thing: tells the sink and frees the call. */
 void call_done(struct remote_call *call);
+
+/* ---- for range calls ---- */
+
+/* Whether files of the source can be had by range. No I/O. */
+bool range_possible(const struct source *source);
+/* The URL of one file. -EINVAL for a path that is none. */
+int range_url(const struct source *source, const struct range_spec *spec, struct buf *out);
 
 /* ---- for transports: the rest ---- */
 

@@ -10,7 +10,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -249,6 +248,57 @@ static char *url_identity(const struct parse *parse, const struct uri *uri)
 	return out;
 }
 
+/* ---- hosts of the table ---- */
+
+static bool names_valid(const char *text, size_t len)
+{
+	for (size_t at = 0; at <= len;) {
+		const char *slash = memchr(text + at, '/', len - at);
+		size_t end = slash ? (size_t)(slash - text) : len;
+
+		if (!component_valid(text + at, end - at))
+			return false;
+		at = end + 1;
+	}
+	return true;
+}
+
+/* Whether an owner may be a group within a group there. */
+static bool host_has_groups(const struct host *host)
+{
+	return strcmp(host->kind, "github") != 0 && strcmp(host->kind, "gitea") != 0;
+}
+
+/* Takes the repository for one of this host. */
+static int take_host(struct parse *parse, const struct host_match *match)
+{
+	struct source *out = parse->out;
+	const struct host *host = match->host;
+
+	out->host_name = strdup(host->name);
+	out->owner = strndup(match->owner, match->owner_len);
+	out->repo = strndup(match->repo, match->repo_len);
+	out->raw = host->raw ? strdup(host->raw) : NULL;
+	out->insecure = host->insecure;
+	if (!out->host_name || !out->owner || !out->repo || (host->raw && !out->raw))
+		return no_memory(parse->err);
+	return 0;
+}
+
+/* A URL may be what a host's template makes of owner/repo; if not, it is a URL all the same. */
+static int recognise_host(struct parse *parse, const struct uri *uri)
+{
+	struct host_match match;
+
+	if (!parse->hosts || !host_table_match(parse->hosts, uri, &match))
+		return 0;
+	if (!names_valid(match.owner, match.owner_len) ||
+	    !component_valid(match.repo, match.repo_len) ||
+	    (memchr(match.owner, '/', match.owner_len) && !host_has_groups(match.host)))
+		return 0;
+	return take_host(parse, &match);
+}
+
 /* ---- URLs ---- */
 
 static char *take(char **field)
@@ -286,10 +336,14 @@ static int take_parts(struct parse *parse, struct uri *uri)
 
 static int fill_http(struct parse *parse, struct uri *uri)
 {
+	int rc = 0;
+
 	parse->out->kind = SOURCE_HTTP;
 	if (strip_slashes(uri->path, strlen(uri->path)) == 0)
 		return refuse(parse, "the URL names no repository");
-	return take_parts(parse, uri);
+	if (!parse->out->host_name)
+		rc = recognise_host(parse, uri);
+	return rc ? rc : take_parts(parse, uri);
 }
 
 static int fill_ssh(struct parse *parse, struct uri *uri)
@@ -544,10 +598,19 @@ static int fill_expanded(struct parse *parse, const char *url)
 	return rc;
 }
 
+static int expand_named(struct parse *parse, const struct host *host, struct buf *out)
+{
+	const struct host_words words = { .owner = parse->out->owner, .repo = parse->out->repo };
+	int rc = host_expand(host->git, &words, out, parse->err);
+
+	if (rc)
+		return rc;
+	return buf_str(out) ? 0 : no_memory(parse->err);
+}
+
 static int parse_named(struct parse *parse, const struct host *host, char *text)
 {
-	struct source *out = parse->out;
-	struct host_words words = { 0 };
+	struct host_match match = { .host = host };
 	struct buf url = BUF_INIT;
 	char *slash = strchr(text, '/'), *last;
 	int rc;
@@ -559,33 +622,24 @@ static int parse_named(struct parse *parse, const struct host *host, char *text)
 	last = strrchr(text, '/');
 	if (!last)
 		return refuse(parse, "write owner/repo, a URL, or a path that begins with / or .");
-	if (last != slash &&
-	    (strcmp(host->kind, "github") == 0 || strcmp(host->kind, "gitea") == 0))
+	if (last != slash && !host_has_groups(host))
 		return refuse(parse,
 			      "it has too many components for owner/repo; a path on this machine "
 			      "begins with / or .");
 	if (strlen(last) > 5 && strcmp(last + strlen(last) - 4, ".git") == 0)
 		last[strlen(last) - 4] = '\0';
-	for (const char *p = text; p; p = strchr(p, '/')) {
-		p += *p == '/';
-		if (!component_valid(p, strcspn(p, "/")))
-			return refuse(parse, "it is not of the form owner/repo");
-	}
+	if (!names_valid(text, strlen(text)))
+		return refuse(parse, "it is not of the form owner/repo");
 	if (!host->git)
 		return refuse(parse, "the configuration has no git URL for this host");
 
-	out->host_name = strdup(host->name);
-	out->owner = strndup(text, (size_t)(last - text));
-	out->repo = strdup(last + 1);
-	if (!out->host_name || !out->owner || !out->repo)
-		return no_memory(parse->err);
-	words.owner = out->owner;
-	words.repo = out->repo;
-	rc = host_expand(host->git, &words, &url, parse->err);
-	if (rc == 0 && !buf_str(&url))
-		rc = no_memory(parse->err);
-	if (rc == 0)
-		rc = fill_expanded(parse, buf_str(&url));
+	match.owner = text;
+	match.owner_len = (size_t)(last - text);
+	match.repo = last + 1;
+	match.repo_len = strlen(last + 1);
+	rc = take_host(parse, &match);
+	rc = rc ? rc : expand_named(parse, host, &url);
+	rc = rc ? rc : fill_expanded(parse, buf_str(&url));
 	buf_release(&url);
 	return rc;
 }
@@ -777,5 +831,6 @@ void source_release(struct source *source)
 	free(source->host_name);
 	free(source->owner);
 	free(source->repo);
+	free(source->raw);
 	*source = (struct source){ 0 };
 }

@@ -18,6 +18,8 @@
 #ifndef REMOTE_SOURCE_H
 #define REMOTE_SOURCE_H
 
+#include <stdbool.h>
+
 #include "base/error.h"
 #include "remote/hosts.h"
 
@@ -34,11 +36,17 @@ struct source { /* all strings owned */
 	char *url;
 	/* What facts are kept under: the same for every spelling of the same remote; no secrets. */
 	char *identity;
-	char *user, *password;		/* from the URL; NULL; wiped by source_release() */
-	char *host, *port;		/* HTTP, SSH */
-	char *path;			/* SSH, LOCAL: what upload-pack is given */
-	char *ref;			/* NULL: the remote's HEAD */
-	char *host_name, *owner, *repo; /* when a host of the table was used */
+	char *user, *password; /* from the URL; NULL; wiped by source_release() */
+	char *host, *port;     /* HTTP, SSH */
+	char *path;	       /* SSH, LOCAL: what upload-pack is given */
+	char *ref;	       /* NULL: the remote's HEAD */
+	/*
+	 * When it is a repository of a host of the table, by name or by an http(s) URL as the host's
+	 * template makes it.
+	 */
+	char *host_name, *owner, *repo;
+	char *raw; /* with those: the template for URLs of single files; NULL: the host has none */
+	bool insecure; /* of the host: plain http counts as protected on the way */
 };
 
 /*

@@ -2,6 +2,8 @@
 
 URLs:  /git/NAME        the repository        /auth/NAME     the same behind Basic auth
        /moved/NAME      a 301 to /git/NAME    /NAME          the same as /git/NAME
+       /raw/NAME/COMMIT/PATH    one file, as a host's raw URLs are (see publish())
+       /to/PORT/...     a 302 to http://127.0.0.1:PORT/...
 
 Every request is counted from the server's own log. mark() returns a point in it; count(),
 requests() and sent() look at what finished between two marks. A mark is a request of its own:
@@ -18,7 +20,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import env, proc, served, wire
+from . import env, proc, repos, served, wire
 
 _MODULES = ("/usr/lib/lighttpd", "/usr/lib64/lighttpd", "/usr/local/lib/lighttpd",
             "/usr/lib/x86_64-linux-gnu/lighttpd")
@@ -52,7 +54,7 @@ class Request:
 
     @property
     def reached_git(self):
-        return self.status not in (301, 401) or bool(self.record)
+        return self.kind != "raw" and (self.status not in (301, 401) or bool(self.record))
 
     def __str__(self):
         return (f"{self.method} {self.url} {self.status} {self.bytes} {self.protocol} "
@@ -140,7 +142,23 @@ class GitHttpServer:
         """Serves a repository (see Served.add); returns its URL."""
         return self.url(self.repos.add(source, name, **options).relative_to(self.root))
 
+    def publish(self, source, name, commit="HEAD"):
+        """Puts the files of a commit below /raw/NAME/COMMIT/ (for NAME: owner/repo)."""
+        commit = repos.rev(source, commit)
+        folder = self.root / "raw" / name / commit
+        folder.mkdir(parents=True)
+        archive = subprocess.run(["git", "archive", commit], cwd=source, env=env.clean(),
+                                 stdout=subprocess.PIPE, check=True)
+        subprocess.run(["tar", "-x"], cwd=folder, input=archive.stdout, check=True)
+        return folder
+
     # addresses
+
+    def host(self, name="forge", below="git"):
+        """A section of a configuration for what is served and published here."""
+        return (f'[host "{name}"]\n'
+                f"git = {self.base}/{below}/{{owner}}/{{repo}}\n"
+                f"raw = {self.base}/raw/{{owner}}/{{repo}}/{{commit}}/{{path}}\n")
 
     @property
     def base(self):
@@ -237,9 +255,11 @@ accesslog.format = "%m %U %>s %b %H %{{Git-Protocol}}i %{{X-E2e-Id}}o %{{Authori
 auth.backend = "plain"
 auth.backend.plain.userfile = "{users}"
 auth.require = ("/auth/" => ("method" => "basic", "realm" => "e2e", "require" => "valid-user"))
-url.redirect = ("^/moved/([^?]*)" => "/git/${{noesc:1}}${{qsa}}")
+url.redirect = ("^/moved/([^?]*)" => "/git/${{noesc:1}}${{qsa}}",
+	"^/to/([0-9]+)/([^?]*)" => "http://127.0.0.1:$1/${{noesc:2}}${{qsa}}")
 url.redirect-code = 301
-$HTTP["url"] !~ "^/(e2e-mark|moved)/" {{
+$HTTP["url"] =~ "^/to/" {{ url.redirect-code = 302 }}
+$HTTP["url"] !~ "^/(e2e-mark|moved|raw|to)/" {{
 \tscgi.server = ("/" => (("socket" => "{self._backend_path}", "check-local" => "disable")))
 }}
 """
@@ -258,6 +278,8 @@ def _parse(line, asked):
     request = Request(method, url, int(status), 0 if sent == "-" else int(sent), protocol,
                       git_protocol, authorization != "-")
     record = asked.get(name)
+    if url.startswith(("/raw/", "/to/")):
+        request.kind = "raw"
     if record:
         request.record = record
         request.kind = record["kind"]
