@@ -178,6 +178,38 @@ void blocks_add(struct blocks *blocks, const struct oid *oid, uint32_t index, st
 	}
 }
 
+static void shard_drop_locked(struct shard *shard, const struct oid *oid,
+			      struct kept_list *out_gone)
+{
+	struct kept *next, *kept = TAILQ_FIRST(&shard->by_use);
+
+	for (; kept; kept = next) {
+		next = TAILQ_NEXT(kept, link);
+		if (!oid_equal(&kept->key.oid, oid))
+			continue;
+		TAILQ_REMOVE(&shard->by_use, kept, link);
+		HASH_DELETE(hh, shard->table, kept);
+		shard->len -= kept_cost(kept);
+		TAILQ_INSERT_TAIL(out_gone, kept, link);
+	}
+}
+
+void blocks_drop(struct blocks *blocks, const struct oid *oid)
+{
+	struct kept_list gone = TAILQ_HEAD_INITIALIZER(gone);
+	struct kept *kept;
+
+	for (unsigned i = 0; i < SHARD_COUNT; i++) {
+		lock_take(&blocks->shards[i].lock);
+		shard_drop_locked(&blocks->shards[i], oid, &gone);
+		lock_give(&blocks->shards[i].lock);
+	}
+	while ((kept = TAILQ_FIRST(&gone))) {
+		TAILQ_REMOVE(&gone, kept, link);
+		kept_free(kept);
+	}
+}
+
 size_t blocks_len(struct blocks *blocks)
 {
 	size_t len = 0;

@@ -147,8 +147,7 @@ void cache_close(struct cache **cache)
 
 /* ---- putting ---- */
 
-/* Frees what was taken out, now that the lock is given back. */
-static void items_free(struct pending_list *list)
+void cache_items_free(struct pending_list *list)
 {
 	struct pending_item *item;
 
@@ -166,7 +165,7 @@ static bool room_make_locked(struct cache *cache, size_t cost, struct pending_li
 
 		if (!oldest)
 			break;
-		if (oldest->kind == PENDING_OBJECT)
+		if (oldest->kind == PENDING_OBJECT || oldest->kind == PENDING_PART)
 			count(&cache->counters.dropped, 1);
 		TAILQ_INSERT_TAIL(out_gone, oldest, link);
 	}
@@ -190,15 +189,23 @@ static bool room_wait_locked(struct cache *cache, size_t cost, unsigned wait_ms,
 	return true;
 }
 
-/* Takes the item. */
-static int item_add(struct cache *cache, struct pending_item *item, unsigned wait_ms)
+static bool is_here_locked(struct cache *cache, const struct pending_item *item)
+{
+	if (item->kind == PENDING_PART)
+		return pending_find_part_locked(&cache->pending, &item->part.name,
+						item->part.block);
+	return item->kind == PENDING_OBJECT &&
+	       pending_find_object_locked(&cache->pending, &item->oid);
+}
+
+int cache_item_add(struct cache *cache, struct pending_item *item, unsigned wait_ms)
 {
 	struct pending_list gone = TAILQ_HEAD_INITIALIZER(gone);
 	struct pending_item *freed = item;
 	int rc = -EAGAIN;
 
 	lock_take(&cache->lock);
-	if (item->kind == PENDING_OBJECT && pending_find_object_locked(&cache->pending, &item->oid))
+	if (is_here_locked(cache, item))
 		rc = -EEXIST;
 	else if (room_wait_locked(cache, item->cost, wait_ms, &gone)) {
 		rc = pending_add_locked(&cache->pending, item, &freed);
@@ -206,7 +213,7 @@ static int item_add(struct cache *cache, struct pending_item *item, unsigned wai
 	}
 	lock_give(&cache->lock);
 	pending_item_free(freed);
-	items_free(&gone);
+	cache_items_free(&gone);
 	return rc;
 }
 
@@ -229,7 +236,7 @@ int cache_put(struct cache *cache, struct content *content, unsigned wait_ms)
 	if (!item)
 		return -ENOMEM;
 	item->large = content->size > LARGE_MIN_LEN;
-	rc = item_add(cache, item, wait_ms);
+	rc = cache_item_add(cache, item, wait_ms);
 	if (rc == -EEXIST)
 		return 0;
 	if (rc) {
@@ -250,7 +257,7 @@ int cache_put_sizes(struct cache *cache, const struct cache_size *sizes, size_t 
 
 		if (!item)
 			return -ENOMEM;
-		rc = item_add(cache, item, 100);
+		rc = cache_item_add(cache, item, 100);
 		if (rc == -EEXIST)
 			rc = 0;
 	}
@@ -266,7 +273,7 @@ int cache_fact_put(struct cache *cache, const char *kind, const void *key, size_
 	    value_len > INDEX_FACT_MAX_LEN)
 		return -EINVAL;
 	item = pending_item_fact(PENDING_FACT, kind, key, key_len, value, value_len);
-	return item ? item_add(cache, item, 100) : -ENOMEM;
+	return item ? cache_item_add(cache, item, 100) : -ENOMEM;
 }
 
 void cache_flush(struct cache *cache)
@@ -287,7 +294,7 @@ void cache_flush(struct cache *cache)
 
 /* ---- forgetting what is bad ---- */
 
-static void item_add_quietly(struct cache *cache, struct pending_item *item)
+void cache_item_add_quietly(struct cache *cache, struct pending_item *item)
 {
 	struct pending_item *freed;
 
@@ -305,8 +312,8 @@ static bool is_about_the_record(int rc)
 	return rc == -EBADMSG || rc == -ENOENT || rc == -EIO;
 }
 
-static int record_failed(struct cache *cache, const struct oid *oid, uint32_t block,
-			 const struct place *place, int rc, const char *why)
+int cache_record_failed(struct cache *cache, const struct oid *oid, uint32_t block,
+			const struct place *place, int rc, const char *why)
 {
 	char hex[OID_MAX_HEX + 1];
 
@@ -315,12 +322,11 @@ static int record_failed(struct cache *cache, const struct oid *oid, uint32_t bl
 		    oid_to_hex(oid, hex), block, (unsigned long long)place->segment,
 		    (unsigned long long)place->off, why, strerror(-rc));
 	if (is_about_the_record(rc))
-		item_add_quietly(cache, pending_item_forget(oid, block, place));
+		cache_item_add_quietly(cache, pending_item_forget(oid, block, place));
 	return -ENOENT;
 }
 
-/* What index_get_*() said, as a miss. */
-static int index_failed(struct cache *cache, int rc)
+int cache_index_failed(struct cache *cache, int rc)
 {
 	if (rc == -ENOENT)
 		return rc;
@@ -338,14 +344,28 @@ static int index_failed(struct cache *cache, int rc)
 	return -ENOENT;
 }
 
+/* out->name is the one under which the records lie. */
 static int index_object_get(struct cache *cache, struct store *store, const struct oid *oid,
 			    struct index_object *out)
 {
 	int rc = index_get_object(store->index, oid, out);
 
+	if (rc == 0 && out->content != CONTENT_ADOPTED)
+		out->name = *oid;
+
 	if (rc == -EBADMSG)
-		item_add_quietly(cache, pending_item_forget(oid, 0, NULL));
-	return rc ? index_failed(cache, rc) : 0;
+		cache_item_add_quietly(cache, pending_item_forget(oid, 0, NULL));
+	return rc ? cache_index_failed(cache, rc) : 0;
+}
+
+static int record_failed(struct cache *cache, const struct oid *oid,
+			 const struct index_object *object, uint32_t block,
+			 const struct place *place, int rc, const char *why)
+{
+	/* Adopted: first the object goes, then the block itself. */
+	if (object->content == CONTENT_ADOPTED && is_about_the_record(rc))
+		cache_item_add_quietly(cache, pending_item_forget(oid, block, NULL));
+	return cache_record_failed(cache, &object->name, block, place, rc, why);
 }
 
 /* ---- finding ---- */
@@ -377,6 +397,11 @@ static void find(struct cache *cache, const struct oid *oid, struct found *out)
 	lock_give(&cache->lock);
 }
 
+static bool has_content(const struct index_object *object)
+{
+	return object->content != CONTENT_NONE && object->content != CONTENT_PARTIAL;
+}
+
 int cache_stat(struct cache *cache, const struct oid *oid, struct cache_stat *out)
 {
 	struct index_object object = { .content = CONTENT_NONE };
@@ -397,18 +422,16 @@ int cache_stat(struct cache *cache, const struct oid *oid, struct cache_stat *ou
 		return 0;
 	}
 	if (rc == 0)
-		*out = (struct cache_stat){ object.type, object.size,
-					    object.content != CONTENT_NONE };
+		*out = (struct cache_stat){ object.type, object.size, has_content(&object) };
 	return rc;
 }
 
 /* ---- reading ---- */
 
-static struct record_want want_of(const struct oid *oid, const struct index_object *object,
-				  uint32_t block)
+static struct record_want want_of(const struct index_object *object, uint32_t block)
 {
 	struct record_want want = {
-		.oid = *oid,
+		.oid = object->name,
 		.block_index = block,
 		.type = object->content == CONTENT_RECORD ? RECORD_OBJECT : RECORD_BLOCK,
 		.object_type = object->type,
@@ -422,11 +445,11 @@ static int block_read(struct cache *cache, struct store *store, const struct oid
 		      const struct index_object *object, uint32_t index, const struct place *place,
 		      struct block **out)
 {
-	struct record_want want = want_of(oid, object, index);
+	struct record_want want = want_of(object, index);
 	const char *why;
 	int rc = segments_read(store->segments, place, &want, out, &why);
 
-	return rc ? record_failed(cache, oid, index, place, rc, why) : 0;
+	return rc ? record_failed(cache, oid, object, index, place, rc, why) : 0;
 }
 
 /* The same, kept at hand. */
@@ -457,14 +480,14 @@ static int places_get(struct cache *cache, struct store *store, const struct oid
 		out[0] = object->place;
 		return 0;
 	}
-	rc = index_get_blocks(store->index, oid, first, n, out, &bad);
+	rc = index_get_blocks(store->index, &object->name, first, n, out, &bad);
 	if (rc == 0)
 		return 0;
 	if (rc == -ENOENT)
-		return record_failed(cache, oid, bad, &nowhere, rc, "a block is missing");
+		return record_failed(cache, oid, object, bad, &nowhere, rc, "a block is missing");
 	if (rc == -EBADMSG)
-		item_add_quietly(cache, pending_item_forget(oid, bad, NULL));
-	return index_failed(cache, rc);
+		cache_item_add_quietly(cache, pending_item_forget(&object->name, bad, NULL));
+	return cache_index_failed(cache, rc);
 }
 
 static uint32_t block_of(uint64_t off)
@@ -518,7 +541,7 @@ static int read_stored(struct cache *cache, struct store *store, const struct oi
 
 	if (rc)
 		return rc;
-	if (object.content == CONTENT_NONE)
+	if (!has_content(&object))
 		return -ENOENT;
 	if (off >= object.size || len == 0)
 		return 0;
@@ -625,7 +648,7 @@ static int get_stored(struct cache *cache, struct store *store, const struct oid
 
 	if (rc)
 		return rc;
-	if (object.content == CONTENT_NONE)
+	if (!has_content(&object))
 		return -ENOENT;
 	if (object.size > max_len)
 		return -EFBIG;
@@ -690,9 +713,9 @@ int cache_fact_get(struct cache *cache, const char *kind, const void *key, size_
 	rc = index_get_fact(store->index, kind, key, key_len, out, out_stored_s);
 	store_unref(store);
 	if (rc == -EBADMSG)
-		item_add_quietly(
+		cache_item_add_quietly(
 			cache, pending_item_fact(PENDING_FORGET_FACT, kind, key, key_len, NULL, 0));
-	return rc == 0 || rc == -ENOMEM ? rc : index_failed(cache, rc);
+	return rc == 0 || rc == -ENOMEM ? rc : cache_index_failed(cache, rc);
 }
 
 /* ---- the rest ---- */

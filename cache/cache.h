@@ -95,6 +95,53 @@ int cache_read(struct cache *cache, const struct oid *oid, uint64_t off, size_t 
  */
 int cache_put(struct cache *cache, struct content *content, unsigned wait_ms);
 
+/*
+ * ---- objects in the making: blocks of what is not here as a whole ----
+ *
+ *	cache_part_put ... ---> cache_part_block ... hashed by the caller ---> cache_part_adopt
+ *	                                                             \-> cache_part_drop
+ *
+ * Of such blocks nothing is known but that they came. So they lie under a name of the caller's (an
+ * id that no object has), and nobody finds them under the object's own id before it was adopted.
+ * The name should tell from whom they came: who knows it believes them. A block that is not here
+ * is a plain miss.
+ */
+struct cache_part {
+	struct oid name;
+	enum object_type type;
+	uint64_t size; /* of the whole */
+};
+
+/*
+ * One whole block (the last one is shorter); takes its own reference. As cache_put(): -EAGAIN,
+ * -EINVAL for one that is no block of this. What is here already stays as it is.
+ */
+int cache_part_put(struct cache *cache, const struct cache_part *part, uint32_t index,
+		   struct block *block, unsigned wait_ms);
+
+/* As cache_read(): all or nothing. Not counted as hit or miss. */
+int cache_part_read(struct cache *cache, const struct cache_part *part, uint64_t off, size_t len,
+		    struct spans *out);
+
+/* Sets bit i % 8 of out[i / 8] for each block i that is here; others stay. */
+int cache_part_map(struct cache *cache, const struct cache_part *part, uint8_t *out);
+
+/*
+ * A block as it lies on disk; -ENOENT also while it waits for the writer. *seal, 0 at first, takes
+ * in where it lies; read all in order and nothing else may have their seal.
+ */
+int cache_part_block(struct cache *cache, const struct cache_part *part, uint32_t index,
+		     struct block **out, uint64_t *seal);
+
+/*
+ * What was read with this seal is the object `oid`: the writer makes it so, if the same blocks are
+ * still there, and it is found from then on.
+ */
+int cache_part_adopt(struct cache *cache, const struct cache_part *part, const struct oid *oid,
+		     uint64_t seal);
+/* None of the blocks is here any more. Not while others put some. */
+void cache_part_drop(struct cache *cache, const struct oid *name);
+
 struct cache_size {
 	struct oid oid;
 	uint64_t size;

@@ -66,4 +66,19 @@ struct cache {
 void cache_fault(struct cache *cache, enum fault_kind kind, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* ---- cache.c's, for part.c ---- */
+
+/* Takes the item. As cache_put(); -EEXIST when it is queued already. */
+int cache_item_add(struct cache *cache, struct pending_item *item, unsigned wait_ms);
+/* The same of what needs no room; NULL is fine. */
+void cache_item_add_quietly(struct cache *cache, struct pending_item *item);
+/* Frees what was taken out; no lock may be held. */
+void cache_items_free(struct pending_list *list);
+
+/* What index_get_*() said, as a miss. */
+int cache_index_failed(struct cache *cache, int rc);
+/* A record that cannot be read: counted, said, forgotten. -ENOENT. */
+int cache_record_failed(struct cache *cache, const struct oid *oid, uint32_t block,
+			const struct place *place, int rc, const char *why);
+
 #endif

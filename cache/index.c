@@ -198,9 +198,17 @@ bool place_equal(const struct place *a, const struct place *b)
 	       a->raw_len == b->raw_len && a->codec == b->codec && a->dictionary == b->dictionary;
 }
 
+uint64_t place_seal(uint64_t seal, const struct place *place)
+{
+	uint8_t bytes[PLACE_LEN];
+
+	place_encode(place, bytes);
+	return XXH3_64bits_withSeed(bytes, sizeof(bytes), seal);
+}
+
 /*
- * objects: 0 version, 1 type, 2 content, 3 zero[5], 8 size, 16 time, and with content:
- * 24 stored bytes, 32 place
+ * objects: 0 version, 1 type, 2 content, 3 the name's algorithm, 4 zero[4], 8 size, 16 time, and
+ * with content: 24 stored bytes, 32 place or name
  */
 #define OBJECT_SHORT_LEN 24
 #define OBJECT_LEN (32 + PLACE_LEN)
@@ -218,6 +226,10 @@ static size_t object_encode(const struct index_object *object, uint8_t out[OBJEC
 	put_le64(out + 24, object->stored_bytes);
 	if (object->content == CONTENT_RECORD)
 		place_encode(&object->place, out + 32);
+	if (object->content == CONTENT_ADOPTED) {
+		out[3] = object->name.algo;
+		memcpy(out + 32, object->name.hash, OID_MAX_LEN);
+	}
 	return OBJECT_LEN;
 }
 
@@ -232,14 +244,20 @@ static int object_decode(const MDB_val *key, const MDB_val *value, struct index_
 	o.content = bytes[2];
 	o.size = get_le64(bytes + 8);
 	o.time_s = (int64_t)get_le64(bytes + 16);
-	if (o.type > OBJECT_TAG || o.content > CONTENT_BLOCKS)
+	if (o.type > OBJECT_TAG || o.content > CONTENT_ADOPTED)
 		return -EBADMSG;
 	if (o.content != CONTENT_NONE) {
 		if (value->mv_size != OBJECT_LEN + CHECK_LEN)
 			return -EBADMSG;
 		o.stored_bytes = get_le64(bytes + 24);
-		if (!place_decode(bytes + 32, &o.place))
+	}
+	if (o.content == CONTENT_ADOPTED) {
+		o.name.algo = bytes[3];
+		memcpy(o.name.hash, bytes + 32, OID_MAX_LEN);
+		if (o.name.algo != OID_SHA1 && o.name.algo != OID_SHA256)
 			return -EBADMSG;
+	} else if (o.content != CONTENT_NONE && !place_decode(bytes + 32, &o.place)) {
+		return -EBADMSG;
 	}
 	if (o.content == CONTENT_RECORD && o.place.raw_len != o.size)
 		return -EBADMSG;
@@ -508,6 +526,47 @@ int index_get_blocks(struct index *index, const struct oid *oid, uint32_t first,
 	return rc;
 }
 
+/* The blocks of one object lie side by side. */
+static int txn_get_map(struct index *index, MDB_txn *txn, const struct oid *oid, uint32_t count,
+		       uint8_t *out)
+{
+	MDB_cursor *cursor;
+	struct key key;
+	MDB_val k, v;
+	size_t prefix_len;
+	int rc = mdb_cursor_open(txn, index->dbis[DB_BLOCKS], &cursor);
+
+	if (rc)
+		return rc;
+	key_of_block(oid, 0, &key);
+	prefix_len = key.len - sizeof(uint32_t);
+	k = key_val(&key);
+	rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+	while (rc == 0 && k.mv_size == key.len && memcmp(k.mv_data, key.bytes, prefix_len) == 0) {
+		uint32_t block;
+
+		memcpy(&block, (const uint8_t *)k.mv_data + prefix_len, sizeof(block));
+		block = be32toh(block);
+		if (block < count)
+			out[block / 8] |= (uint8_t)(1u << block % 8);
+		rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+	}
+	mdb_cursor_close(cursor);
+	return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+int index_get_map(struct index *index, const struct oid *oid, uint32_t count, uint8_t *out)
+{
+	MDB_txn *txn;
+	int rc = read_begin(index, &txn);
+
+	if (rc)
+		return mdb_error(rc);
+	rc = mdb_error(txn_get_map(index, txn, oid, count, out));
+	read_end(index, txn);
+	return rc;
+}
+
 static int txn_get_fact(struct index *index, MDB_txn *txn, struct key *key, const void *fact_key,
 			size_t fact_key_len, struct buf *out, int64_t *out_time_s)
 {
@@ -682,12 +741,93 @@ static int apply_forget_object(struct index *index, MDB_txn *txn, const struct i
 		return txn_delete(index, txn, DB_OBJECTS, &key);
 	if (rc || known.content == CONTENT_NONE)
 		return 0;
+	if (known.content == CONTENT_PARTIAL) {
+		forget_block(index, txn, op);
+		return 0;
+	}
 	if (known.content == CONTENT_RECORD && !place_equal(&known.place, &op->place))
 		return 0;
 	if (known.content == CONTENT_BLOCKS && !forget_block(index, txn, op))
 		return 0;
 	known.content = CONTENT_NONE;
 	return apply_object(index, txn, &op->oid, &known);
+}
+
+/* ---- what is in the making ---- */
+
+static int apply_part(struct index *index, MDB_txn *txn, const struct index_op *op)
+{
+	struct index_object partial = { .content = CONTENT_NONE };
+	struct place known;
+	int rc = txn_get_block(index, txn, &op->oid, op->block, &known);
+
+	if (rc == 0)
+		return 0;
+	if (rc == -EUCLEAN)
+		return MDB_CORRUPTED;
+	rc = apply_block(index, txn, op);
+	if (rc)
+		return rc;
+	if (txn_get_object(index, txn, &op->oid, &partial) || partial.content != CONTENT_PARTIAL)
+		partial.stored_bytes = 0;
+	partial = (struct index_object){
+		.type = op->object.type,
+		.content = CONTENT_PARTIAL,
+		.size = op->object.size,
+		.stored_bytes = partial.stored_bytes + record_len(op->place.stored_len),
+		.time_s = op->object.time_s,
+	};
+	return apply_object(index, txn, &op->oid, &partial);
+}
+
+static uint32_t block_count_of(uint64_t size)
+{
+	return (uint32_t)((size + RECORD_RAW_MAX - 1) / RECORD_RAW_MAX);
+}
+
+static int apply_adopt(struct index *index, MDB_txn *txn, const struct index_op *op)
+{
+	struct index_object known = { .content = CONTENT_NONE };
+	struct index_object adopted = op->object;
+	uint64_t seal = 0;
+
+	for (uint32_t i = 0; i < block_count_of(op->object.size); i++) {
+		struct place place;
+		int rc = txn_get_block(index, txn, &op->object.name, i, &place);
+
+		if (rc)
+			return rc == -EUCLEAN ? MDB_CORRUPTED : 0;
+		seal = place_seal(seal, &place);
+	}
+	if (seal != op->seal ||
+	    (txn_get_object(index, txn, &op->oid, &known) == 0 && known.content != CONTENT_NONE))
+		return 0;
+	adopted.content = CONTENT_ADOPTED;
+	adopted.stored_bytes = 0; /* they count where they lie */
+	return apply_object(index, txn, &op->oid, &adopted);
+}
+
+static int apply_drop(struct index *index, MDB_txn *txn, const struct index_op *op)
+{
+	MDB_cursor *cursor;
+	struct key key, object_key;
+	MDB_val k, v;
+	int rc = mdb_cursor_open(txn, index->dbis[DB_BLOCKS], &cursor);
+
+	if (rc)
+		return rc;
+	key_of_block(&op->oid, 0, &key);
+	k = key_val(&key);
+	rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+	while (rc == 0 && k.mv_size == key.len &&
+	       memcmp(k.mv_data, key.bytes, key.len - sizeof(uint32_t)) == 0) {
+		rc = mdb_cursor_del(cursor, 0);
+		if (rc == 0)
+			rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+	}
+	mdb_cursor_close(cursor);
+	key_of_oid(&op->oid, &object_key);
+	return rc && rc != MDB_NOTFOUND ? rc : txn_delete(index, txn, DB_OBJECTS, &object_key);
 }
 
 static int apply_forget_fact(struct index *index, MDB_txn *txn, const struct index_op *op)
@@ -720,6 +860,12 @@ static int apply_one(struct index *index, MDB_txn *txn, const struct index_op *o
 		return apply_forget_object(index, txn, op);
 	case OP_FORGET_FACT:
 		return apply_forget_fact(index, txn, op);
+	case OP_PART:
+		return apply_part(index, txn, op);
+	case OP_ADOPT:
+		return apply_adopt(index, txn, op);
+	case OP_DROP:
+		return apply_drop(index, txn, op);
 	}
 	return EINVAL;
 }
@@ -781,9 +927,11 @@ static int count_objects(MDB_txn *txn, MDB_dbi dbi, struct index_totals *out)
 			out->size_only_count++;
 			continue;
 		}
+		out->stored_bytes += object.stored_bytes;
+		if (object.content == CONTENT_PARTIAL)
+			continue;
 		out->object_count++;
 		out->raw_bytes += object.size;
-		out->stored_bytes += object.stored_bytes;
 	}
 	mdb_cursor_close(cursor);
 	return rc == MDB_NOTFOUND ? 0 : rc;

@@ -44,11 +44,23 @@ struct place {
 	uint8_t codec;
 };
 bool place_equal(const struct place *a, const struct place *b);
+/*
+ * A sum over places, one after the other, from 0 on. Records never change, so the same sum means
+ * the same bytes.
+ */
+uint64_t place_seal(uint64_t seal, const struct place *place);
 
 enum index_content {
 	CONTENT_NONE = 0,   /* only the size is known */
 	CONTENT_RECORD = 1, /* one record, at `place` */
 	CONTENT_BLOCKS = 2, /* block records, each with its own entry */
+	/*
+	 * Not an object but one in the making, under a name of its own: some blocks, of which
+	 * nobody knows yet whether they are right. An older version takes this and the next for
+	 * damaged: a miss.
+	 */
+	CONTENT_PARTIAL = 3,
+	CONTENT_ADOPTED = 4, /* the blocks of what was in the making under `name` */
 };
 
 struct index_object {
@@ -58,6 +70,7 @@ struct index_object {
 	uint64_t stored_bytes; /* of all its records */
 	int64_t time_s;
 	struct place place;
+	struct oid name; /* whose blocks they are: CONTENT_ADOPTED */
 };
 
 /*
@@ -81,6 +94,9 @@ int index_get_object(struct index *index, const struct oid *oid, struct index_ob
 int index_get_blocks(struct index *index, const struct oid *oid, uint32_t first, uint32_t count,
 		     struct place *out, uint32_t *out_bad);
 
+/* Sets bit i of `out` for each block i below `count` that has an entry; the others stay. */
+int index_get_map(struct index *index, const struct oid *oid, uint32_t count, uint8_t *out);
+
 /* Adds the value to `out`. */
 int index_get_fact(struct index *index, const char *kind, const void *key, size_t key_len,
 		   struct buf *out, int64_t *out_time_s);
@@ -98,6 +114,17 @@ enum index_op_kind {
 	OP_TAIL,	  /* place.{segment,off} */
 	OP_FORGET_OBJECT, /* oid, block, place: only if still there; its size stays known */
 	OP_FORGET_FACT,	  /* fact_kind, fact_key: only if it does not check */
+	/*
+	 * oid (a name), block, place, object.{type,size,time_s}: a block of what is in the making;
+	 * nothing where there is one already
+	 */
+	OP_PART,
+	/*
+	 * oid, object.{type,size,time_s,name}, seal: if the places of the blocks of `name` give
+	 * that seal, and no content is known
+	 */
+	OP_ADOPT,
+	OP_DROP, /* oid (a name): all its blocks */
 };
 
 struct index_op {
@@ -106,6 +133,7 @@ struct index_op {
 	uint32_t block;
 	struct place place;
 	struct index_object object;
+	uint64_t seal;
 	const char *fact_kind; /* borrowed, as the next two */
 	const void *fact_key, *fact_value;
 	size_t fact_key_len, fact_value_len;

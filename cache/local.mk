@@ -10,6 +10,7 @@ noinst_LIBRARIES += %D%/libcache.a
 %C%_libcache_a_SOURCES += %D%/codec.h
 %C%_libcache_a_SOURCES += %D%/index.c
 %C%_libcache_a_SOURCES += %D%/index.h
+%C%_libcache_a_SOURCES += %D%/part.c
 %C%_libcache_a_SOURCES += %D%/pending.c
 %C%_libcache_a_SOURCES += %D%/pending.h
 %C%_libcache_a_SOURCES += %D%/record.c

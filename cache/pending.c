@@ -128,11 +128,56 @@ struct pending_item *pending_item_forget(const struct oid *oid, uint32_t block,
 	return item;
 }
 
+static struct pending_item *item_of_part(enum pending_kind kind, const struct cache_part *part)
+{
+	struct pending_item *item = item_new(kind);
+
+	if (!item)
+		return NULL;
+	item->size = part->size;
+	item->type = part->type;
+	item->part.name = part->name;
+	return item;
+}
+
+struct pending_item *pending_item_part(const struct cache_part *part, uint32_t block,
+				       struct block *bytes)
+{
+	struct pending_item *item = item_of_part(PENDING_PART, part);
+
+	if (!item)
+		return NULL;
+	item->part.block = block;
+	item->bytes = block_ref(bytes);
+	item->cost += sizeof(*bytes) + bytes->len;
+	return item;
+}
+
+struct pending_item *pending_item_adopt(const struct cache_part *part, const struct oid *oid,
+					uint64_t seal)
+{
+	struct pending_item *item = item_of_part(PENDING_ADOPT, part);
+
+	if (!item)
+		return NULL;
+	item->oid = *oid;
+	item->seal = seal;
+	return item;
+}
+
+struct pending_item *pending_item_drop(const struct oid *name)
+{
+	const struct cache_part part = { .name = *name };
+
+	return item_of_part(PENDING_DROP, &part);
+}
+
 void pending_item_free(struct pending_item *item)
 {
 	if (!item)
 		return;
 	content_unref(item->content);
+	block_unref(item->bytes);
 	free(item->fact);
 	free(item);
 }
@@ -148,6 +193,8 @@ static struct pending_item **table_of(struct pending *pending, const struct pend
 		return &pending->sizes;
 	case PENDING_FACT:
 		return &pending->facts;
+	case PENDING_PART:
+		return &pending->parts;
 	default:
 		return NULL;
 	}
@@ -158,6 +205,10 @@ static const void *item_key(const struct pending_item *item, size_t *out_len)
 	if (item->kind == PENDING_FACT) {
 		*out_len = item->fact_kind_len + 1 + item->fact_key_len;
 		return item->fact;
+	}
+	if (item->kind == PENDING_PART) {
+		*out_len = sizeof(item->part);
+		return &item->part;
 	}
 	*out_len = sizeof(item->oid);
 	return &item->oid;
@@ -223,6 +274,24 @@ struct pending_item *pending_find_fact_locked(struct pending *pending, const cha
 	return item;
 }
 
+struct pending_item *pending_find_part_locked(struct pending *pending, const struct oid *name,
+					      uint32_t block)
+{
+	const struct pending_part_key key = { .name = *name, .block = block };
+
+	check_held(pending);
+	return pending->parts ? table_find(pending->parts, &key, sizeof(key)) : NULL;
+}
+
+void pending_map_parts_locked(struct pending *pending, const struct oid *name, uint32_t count,
+			      uint8_t *out)
+{
+	check_held(pending);
+	for (struct pending_item *item = pending->parts; item; item = item->hh.next)
+		if (oid_equal(&item->part.name, name) && item->part.block < count)
+			out[item->part.block / 8] |= (uint8_t)(1u << item->part.block % 8);
+}
+
 /* ---- lists ---- */
 
 static struct pending_list *list_of(struct pending *pending, const struct pending_item *item)
@@ -238,6 +307,8 @@ static void list_add(struct pending *pending, struct pending_item *item)
 	pending->count++;
 	if (item->content)
 		pending->content_bytes += item->content->size;
+	if (item->bytes)
+		pending->content_bytes += item->bytes->len;
 	if (item->kind >= PENDING_FORGET_OBJECT)
 		pending->forget_count++;
 }
@@ -249,6 +320,8 @@ static void list_remove(struct pending *pending, struct pending_item *item)
 	pending->count--;
 	if (item->content)
 		pending->content_bytes -= item->content->size;
+	if (item->bytes)
+		pending->content_bytes -= item->bytes->len;
 	if (item->kind >= PENDING_FORGET_OBJECT)
 		pending->forget_count--;
 }
@@ -271,7 +344,7 @@ static int replace_older(struct pending *pending, struct pending_item *item,
 
 	if (!old)
 		return 0;
-	if (item->kind == PENDING_OBJECT ||
+	if (item->kind == PENDING_OBJECT || item->kind == PENDING_PART ||
 	    (item->kind == PENDING_SIZE && item->size == old->size)) {
 		*out_freed = item;
 		return -EEXIST;
@@ -334,6 +407,29 @@ struct pending_item *pending_drop_oldest_locked(struct pending *pending)
 	return item;
 }
 
+void pending_drop_parts_locked(struct pending *pending, const struct oid *name,
+			       struct pending_list *out_gone)
+{
+	struct pending_item *next, *item = TAILQ_FIRST(&pending->queue);
+
+	check_held(pending);
+	for (; item; item = next) {
+		next = TAILQ_NEXT(item, link);
+		if (item->kind != PENDING_PART || item->writing ||
+		    !oid_equal(&item->part.name, name))
+			continue;
+		pending_remove_locked(pending, item);
+		TAILQ_INSERT_TAIL(out_gone, item, link);
+	}
+}
+
+static size_t item_len(const struct pending_item *item)
+{
+	if (item->bytes)
+		return item->bytes->len;
+	return item->content ? (size_t)item->content->size : item->fact_value_len;
+}
+
 size_t pending_take_locked(struct pending *pending, struct pending_item **out, size_t max_count,
 			   size_t max_len)
 {
@@ -342,14 +438,11 @@ size_t pending_take_locked(struct pending *pending, struct pending_item **out, s
 
 	check_held(pending);
 	TAILQ_FOREACH(item, &pending->queue, link) {
-		size_t item_len = item->content ? (size_t)item->content->size :
-						  item->fact_value_len;
-
-		if (count == max_count || (count > 0 && len + item_len > max_len))
+		if (count == max_count || (count > 0 && len + item_len(item) > max_len))
 			break;
 		item->writing = true;
 		out[count++] = item;
-		len += item_len;
+		len += item_len(item);
 	}
 	return count;
 }

@@ -35,8 +35,17 @@ enum pending_kind {
 	PENDING_OBJECT,
 	PENDING_SIZE,
 	PENDING_FACT,
+	PENDING_PART,  /* a block of what is in the making */
+	PENDING_ADOPT, /* what was in the making is an object now */
 	PENDING_FORGET_OBJECT,
 	PENDING_FORGET_FACT,
+	PENDING_DROP, /* what was in the making is no good */
+};
+
+struct pending_part_key {
+	struct oid name;
+	uint8_t zero[3]; /* the struct is a hash key: no holes */
+	uint32_t block;
 };
 
 struct pending_item {
@@ -48,10 +57,14 @@ struct pending_item {
 	bool writing;
 	bool large; /* an object that is written in several steps */
 
-	struct oid oid;		 /* objects, sizes, forgotten objects */
+	struct oid oid;		 /* objects, sizes, forgotten objects; what adopts */
 	struct content *content; /* objects; counted */
-	uint64_t size;		 /* sizes */
-	uint32_t block;		 /* forgotten objects, as the next */
+	uint64_t size;		 /* sizes; of the whole in the making, as the next two */
+	enum object_type type;
+	struct pending_part_key part;
+	struct block *bytes; /* a part's; counted */
+	uint64_t seal;	     /* what adopts */
+	uint32_t block;	     /* forgotten objects, as the next */
 	struct place place;
 	int64_t time_s;
 	uint8_t *fact; /* owned: kind NUL key value */
@@ -67,10 +80,10 @@ struct pending {
 	struct lock *lock; /* borrowed */
 	size_t max_len;
 	/* under lock */
-	struct pending_item *objects, *sizes, *facts; /* hash tables */
-	struct pending_list queue;		      /* small things, in the order they came */
-	struct pending_list large;		      /* large objects, in the order they came */
-	size_t len;				      /* cost of everything */
+	struct pending_item *objects, *sizes, *facts, *parts; /* hash tables */
+	struct pending_list queue; /* small things, in the order they came */
+	struct pending_list large; /* large objects, in the order they came */
+	size_t len;		   /* cost of everything */
 	uint64_t count, content_bytes;
 	uint64_t next_seq;
 	unsigned forget_count;
@@ -86,6 +99,11 @@ struct pending_item *pending_item_fact(enum pending_kind kind, const char *fact_
 				       size_t value_len);
 struct pending_item *pending_item_forget(const struct oid *oid, uint32_t block,
 					 const struct place *place);
+struct pending_item *pending_item_part(const struct cache_part *part, uint32_t block,
+				       struct block *bytes); /* a new reference is taken */
+struct pending_item *pending_item_adopt(const struct cache_part *part, const struct oid *oid,
+					uint64_t seal);
+struct pending_item *pending_item_drop(const struct oid *name);
 void pending_item_free(struct pending_item *item); /* NULL is fine; never under the lock */
 
 /* True when `cost` more bytes may come in: always when nothing is waiting. */
@@ -109,6 +127,15 @@ struct pending_item *pending_find_object_locked(struct pending *pending, const s
 struct pending_item *pending_find_size_locked(struct pending *pending, const struct oid *oid);
 struct pending_item *pending_find_fact_locked(struct pending *pending, const char *kind,
 					      const void *key, size_t key_len);
+
+struct pending_item *pending_find_part_locked(struct pending *pending, const struct oid *name,
+					      uint32_t block);
+/* Sets bit i of `out` for each block i below `count` of `name`. */
+void pending_map_parts_locked(struct pending *pending, const struct oid *name, uint32_t count,
+			      uint8_t *out);
+/* All parts of `name` that are not being written leave, for the caller to free. */
+void pending_drop_parts_locked(struct pending *pending, const struct oid *name,
+			       struct pending_list *out_gone);
 
 /*
  * Small things to write now, oldest first, at most max_count and about max_len raw bytes.

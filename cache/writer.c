@@ -249,29 +249,17 @@ static const uint8_t *raw_block(struct writer *w, const struct content *content,
 	return w->raw;
 }
 
-/*
- * Puts one record behind the others; its place is relative to them. -EIO: the content cannot be
- * read.
- */
-static int pack_record(struct writer *w, const struct content *content, enum record_type type,
-		       uint32_t block, struct place *out)
+/* Puts one record behind the others; its place is relative to them. */
+static int pack_bytes(struct writer *w, struct record_header header, const uint8_t *raw, size_t len,
+		      struct place *out)
 {
-	uint64_t off = (uint64_t)block * CACHE_BLOCK_LEN;
-	size_t len = content->size - off < CACHE_BLOCK_LEN ? (size_t)(content->size - off) :
-							     CACHE_BLOCK_LEN;
-	const uint8_t *raw = raw_block(w, content, block, len);
-	struct record_header header = { .type = type, .oid = content->oid, .block_index = block };
 	size_t start = w->records.len, stored_len, whole_len;
 	uint8_t *bytes;
 
-	if (!raw)
-		return -EIO;
 	if (buf_reserve(&w->records, RECORD_HEADER_LEN + codec_bound(len) + 8))
 		return -ENOMEM;
 	bytes = w->records.data + start;
 	header.codec = codec_pack(w->codec, raw, len, bytes + RECORD_HEADER_LEN, &stored_len);
-	header.object_type = content->type;
-	header.object_size = content->size;
 	header.raw_len = (uint32_t)len;
 	header.stored_len = (uint32_t)stored_len;
 	header.body_check = record_body_check(bytes + RECORD_HEADER_LEN, stored_len);
@@ -285,6 +273,25 @@ static int pack_record(struct writer *w, const struct content *content, enum rec
 			       .raw_len = header.raw_len,
 			       .codec = (uint8_t)header.codec };
 	return 0;
+}
+
+/* -EIO: the content cannot be read. */
+static int pack_record(struct writer *w, const struct content *content, enum record_type type,
+		       uint32_t block, struct place *out)
+{
+	uint64_t off = (uint64_t)block * CACHE_BLOCK_LEN;
+	size_t len = content->size - off < CACHE_BLOCK_LEN ? (size_t)(content->size - off) :
+							     CACHE_BLOCK_LEN;
+	const uint8_t *raw = raw_block(w, content, block, len);
+	const struct record_header header = {
+		.type = type,
+		.oid = content->oid,
+		.block_index = block,
+		.object_type = content->type,
+		.object_size = content->size,
+	};
+
+	return raw ? pack_bytes(w, header, raw, len, out) : -EIO;
 }
 
 static int op_add_object(struct writer *w, struct pending_item *item, enum index_content content,
@@ -372,7 +379,7 @@ static bool object_is_known(struct writer *w, const struct oid *oid)
 	struct index_object known;
 
 	return index_get_object(w->cache->store->index, oid, &known) == 0 &&
-	       known.content != CONTENT_NONE;
+	       known.content != CONTENT_NONE && known.content != CONTENT_PARTIAL;
 }
 
 static int prepare_object(struct writer *w, struct entry *entry)
@@ -386,6 +393,72 @@ static int prepare_object(struct writer *w, struct entry *entry)
 	if (item->content->size <= CACHE_BLOCK_LEN)
 		return pack_whole(w, item);
 	return pack_blocks(w, item, item->large ? LARGE_STEP_BLOCKS : UINT32_MAX);
+}
+
+static bool part_is_known(struct writer *w, const struct pending_item *item)
+{
+	struct place place;
+	uint32_t bad;
+
+	return index_get_blocks(w->cache->store->index, &item->part.name, item->part.block, 1,
+				&place, &bad) == 0;
+}
+
+static int prepare_part(struct writer *w, struct entry *entry)
+{
+	const struct pending_item *item = entry->item;
+	const struct record_header header = {
+		.type = RECORD_BLOCK,
+		.oid = item->part.name,
+		.block_index = item->part.block,
+		.object_type = item->type,
+		.object_size = item->size,
+	};
+	struct place place;
+	struct index_op *op;
+	int rc;
+
+	entry->known = part_is_known(w, item);
+	if (entry->known)
+		return 0;
+	rc = pack_bytes(w, header, item->bytes->data, item->bytes->len, &place);
+	if (rc)
+		return rc;
+	op = op_new(w, OP_PART);
+	if (!op)
+		return -ENOMEM;
+	op->oid = item->part.name;
+	op->block = item->part.block;
+	op->place = place;
+	op->object = (struct index_object){ .type = item->type,
+					    .size = item->size,
+					    .time_s = item->time_s };
+	return 0;
+}
+
+static int prepare_adopt(struct writer *w, const struct pending_item *item)
+{
+	struct index_op *op = op_new(w, OP_ADOPT);
+
+	if (!op)
+		return -ENOMEM;
+	op->oid = item->oid;
+	op->seal = item->seal;
+	op->object = (struct index_object){ .type = item->type,
+					    .size = item->size,
+					    .time_s = item->time_s,
+					    .name = item->part.name };
+	return 0;
+}
+
+static int prepare_drop(struct writer *w, const struct pending_item *item)
+{
+	struct index_op *op = op_new(w, OP_DROP);
+
+	if (!op)
+		return -ENOMEM;
+	op->oid = item->part.name;
+	return 0;
 }
 
 static int prepare_fact(struct writer *w, const struct pending_item *item, enum index_op_kind kind)
@@ -441,6 +514,12 @@ static int prepare_one(struct writer *w, struct entry *entry)
 		return prepare_fact(w, entry->item, OP_FORGET_FACT);
 	case PENDING_FORGET_OBJECT:
 		return prepare_forget(w, entry->item);
+	case PENDING_PART:
+		return prepare_part(w, entry);
+	case PENDING_ADOPT:
+		return prepare_adopt(w, entry->item);
+	case PENDING_DROP:
+		return prepare_drop(w, entry->item);
 	}
 	return -EINVAL;
 }
@@ -477,7 +556,7 @@ static void batch_clear(struct writer *w)
 
 static bool is_forget(const struct pending_item *item)
 {
-	return item->kind == PENDING_FORGET_OBJECT || item->kind == PENDING_FORGET_FACT;
+	return item->kind >= PENDING_FORGET_OBJECT;
 }
 
 static int prepare_all(struct writer *w, bool forgets, struct xcp_error *err)
@@ -492,6 +571,11 @@ static int prepare_all(struct writer *w, bool forgets, struct xcp_error *err)
 
 /* ---- writing a batch ---- */
 
+static bool has_place(const struct index_op *op)
+{
+	return op->kind == OP_OBJECT || op->kind == OP_BLOCK || op->kind == OP_PART;
+}
+
 /* Closes the gap of an entry that another process wrote meanwhile. */
 static void entry_cut(struct writer *w, struct entry *cut)
 {
@@ -504,8 +588,7 @@ static void entry_cut(struct writer *w, struct entry *cut)
 	w->records.len -= len;
 	w->op_count -= count;
 	for (size_t i = cut->op_first; i < w->op_count; i++)
-		w->ops[i].place.off -=
-			w->ops[i].kind == OP_OBJECT || w->ops[i].kind == OP_BLOCK ? len : 0;
+		w->ops[i].place.off -= has_place(&w->ops[i]) ? len : 0;
 	for (struct entry *e = cut + 1; e < w->entries + w->entry_count; e++) {
 		e->records_off -= len;
 		e->op_first -= count;
@@ -519,8 +602,8 @@ static void cut_what_is_known(struct writer *w)
 	for (size_t i = 0; i < w->entry_count; i++) {
 		struct entry *entry = &w->entries[i];
 
-		if (entry->records_len > 0 && !entry->item->large &&
-		    object_is_known(w, &entry->item->oid))
+		if (entry->item->kind == PENDING_OBJECT && entry->records_len > 0 &&
+		    !entry->item->large && object_is_known(w, &entry->item->oid))
 			entry_cut(w, entry);
 	}
 }
@@ -534,7 +617,7 @@ static int places_settle(struct writer *w)
 	for (size_t i = 0; i < w->op_count; i++) {
 		struct index_op *op = &w->ops[i];
 
-		if (op->kind != OP_OBJECT && op->kind != OP_BLOCK)
+		if (!has_place(op))
 			continue;
 		op->place.segment = id;
 		op->place.off += base;
@@ -627,7 +710,7 @@ static bool entry_is_unfinished(const struct entry *entry)
 
 static void drop_count(struct cache *cache, const struct pending_item *item)
 {
-	if (item->kind == PENDING_OBJECT)
+	if (item->kind == PENDING_OBJECT || item->kind == PENDING_PART)
 		atomic_fetch_add_explicit(&cache->counters.dropped, 1, memory_order_relaxed);
 }
 

@@ -21,7 +21,9 @@ noinst_LIBRARIES += %D%/libmount.a
 	%D%/session.h \
 	%D%/session_internal.h \
 	%D%/tuning.c \
-	%D%/tuning.h
+	%D%/tuning.h \
+	%D%/withdraw.c \
+	%D%/withdraw.h
 
 bin_PROGRAMS += xcpfs
 xcpfs_SOURCES = %D%/main.c

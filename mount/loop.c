@@ -76,7 +76,8 @@ static void workers_end(struct worker *workers, unsigned count)
 	}
 }
 
-int loop_run(struct loop *loop, struct fuse_session *fuse, unsigned count)
+int loop_run(struct loop *loop, struct fuse_session *fuse, unsigned count, void (*last)(void *arg),
+	     void *arg)
 {
 	struct worker *workers = calloc(count, sizeof(*workers));
 	unsigned started = 0;
@@ -90,6 +91,7 @@ int loop_run(struct loop *loop, struct fuse_session *fuse, unsigned count)
 	}
 	while (rc == 0 && sem_wait(&loop->ended) != 0)
 		;
+	last(arg);
 	fuse_session_exit(fuse);
 	workers_end(workers, started);
 	free(workers);

@@ -32,9 +32,11 @@ void loop_release(struct loop *loop);
 
 /*
  * Returns 0, or -errno when the device failed or no thread could be had. No worker is left
- * afterwards. Stopped before: returns at once.
+ * afterwards. Stopped before: returns at once. `last` is called at the end, while workers still
+ * answer, as far as there is anybody to answer.
  */
-int loop_run(struct loop *loop, struct fuse_session *fuse, unsigned workers);
+int loop_run(struct loop *loop, struct fuse_session *fuse, unsigned workers,
+	     void (*last)(void *arg), void *arg);
 void loop_stop(struct loop *loop);
 
 #endif

@@ -183,6 +183,7 @@ static struct session *session_new(const struct session_config *config)
 	session->expire_ns = tuning_request_timeout_ms(NULL) * 1000000 / 4 * 3;
 	parked_list_init(&session->parked);
 	loop_init(&session->loop);
+	withdraw_init(&session->withdraw, session);
 	session->mountpoint = strdup(config->mountpoint);
 	session->source = strdup(config->source);
 	if (!session->mountpoint || !session->source)
@@ -338,6 +339,15 @@ static void expirer_end(struct expirer *expirer)
 	lock_release(&expirer->lock);
 }
 
+/* What was parked, and who waits in the kernel for what was. */
+static void end_waits(void *arg)
+{
+	struct session *session = arg;
+
+	parked_list_close(&session->parked);
+	withdraw_end(&session->withdraw);
+}
+
 int session_run(struct session *session, struct xcp_error *err)
 {
 	struct expirer expirer;
@@ -346,9 +356,12 @@ int session_run(struct session *session, struct xcp_error *err)
 	if (rc != 0)
 		return xcp_error_set(err, rc, "cannot serve %s: no thread", session->mountpoint);
 
-	rc = loop_run(&session->loop, session->fuse, session->workers);
+	rc = withdraw_start(&session->withdraw);
+	if (rc != 0)
+		log_warn("cannot start a thread: wrong bytes could not be taken back: %s",
+			 strerror(-rc));
+	rc = loop_run(&session->loop, session->fuse, session->workers, end_waits, session);
 	expirer_end(&expirer);
-	parked_list_close(&session->parked);
 	if (rc != 0)
 		return xcp_error_set(err, rc, "cannot go on serving %s: %s", session->mountpoint,
 				     strerror(-rc));
@@ -358,6 +371,11 @@ int session_run(struct session *session, struct xcp_error *err)
 void session_stop(struct session *session)
 {
 	loop_stop(&session->loop);
+}
+
+void session_withdraw(struct session *session, const struct oid *oid)
+{
+	withdraw_add(&session->withdraw, oid);
 }
 
 /* ---- close ---- */
@@ -394,6 +412,7 @@ void session_close(struct session **session)
 		fuse_session_unmount(closing->fuse);
 		detach(closing);
 	}
+	withdraw_release(&closing->withdraw);
 	if (closing->fuse)
 		fuse_session_destroy(closing->fuse);
 	free(closing->mountpoint);

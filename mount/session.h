@@ -55,6 +55,12 @@ void session_stop(struct session *session);
 void session_close(struct session **session); /* unmounts when still mounted */
 
 /*
+ * What was served of this content was wrong: the kernel drops its pages, soon. Any thread, while
+ * the session is open; does not wait.
+ */
+void session_withdraw(struct session *session, const struct oid *oid);
+
+/*
  * Requests of the kernel by kind, and how long they took from being read to being answered, parked
  * time included.
  */

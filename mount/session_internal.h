@@ -19,6 +19,7 @@
 #include "mount/parked.h"
 #include "mount/session.h"
 #include "mount/tuning.h"
+#include "mount/withdraw.h"
 
 struct session {
 	/* set before threads start */
@@ -37,6 +38,7 @@ struct session {
 	struct loop loop;
 	struct dirops dirops;
 	struct parked_list parked;
+	struct withdraw withdraw;
 
 	/* any thread; relaxed: each stands for itself */
 	struct latency latency[SESSION_OP_COUNT];

@@ -40,8 +40,8 @@ def test_help_and_version(t, _):
         t.ok(result.out.startswith("xcpfs "), f"{words[0]} begins with the name", result)
     result = proc.xcpfs("mount", "--help")
     t.equal(result.rc, 0, "mount --help: exit code")
-    for option in ("--cache-dir", "--ref", "--subdir", "--offline", "--timeout", "--log-level",
-                   "--log-file", "--config"):
+    for option in ("--cache-dir", "--ref", "--subdir", "--offline", "--timeout", "--memory",
+                   "--log-level", "--log-file", "--config"):
         t.contains(result.out, option, f"mount --help names {option}")
 
 

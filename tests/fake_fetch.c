@@ -39,6 +39,8 @@ struct flight {
 };
 
 struct fetch {
+	struct oid step; /* what was said of a step */
+	bool step_whole;
 	struct lock lock;
 	struct lock_cond cond;
 	/* under lock */
@@ -57,6 +59,8 @@ struct fetch {
 	unsigned fact_puts;
 	void (*hook)(void *);
 	void *hook_arg;
+	uint64_t large_limit; /* 0: nothing is large */
+	char place[256];      /* of the last part that was wanted */
 
 	bool threaded;
 	pthread_t thread;
@@ -555,6 +559,51 @@ static struct content *get_here(struct fetch *fetch, const struct oid *oid, unsi
 	return content;
 }
 
+void fake_large(struct fetch *fetch, uint64_t limit)
+{
+	fetch->large_limit = limit;
+}
+
+const char *fake_place(struct fetch *fetch)
+{
+	return fetch->place;
+}
+
+bool fetch_is_large(const struct fetch *fetch, uint64_t size)
+{
+	return fetch->large_limit && size > fetch->large_limit;
+}
+
+void fetch_withdrawn(struct fetch *fetch, const struct oid *oid)
+{
+	(void)fetch, (void)oid;
+}
+
+void fetch_waiter_release(struct fetch_waiter *waiter)
+{
+	(void)waiter;
+}
+
+/* Parts come as a whole. */
+int fetch_part(struct fetch *fetch, const struct fetch_part *part, struct fetch_waiter *waiter,
+	       struct spans *out, struct content **out_content)
+{
+	struct buf path = BUF_INIT;
+	struct oid commit;
+	int ret;
+
+	*out_content = NULL;
+	ret = fetch_read(fetch, &part->oid, part->off, part->len, out);
+	if (ret != -ENOENT)
+		return ret ? ret : 1;
+	if (!waiter)
+		return -EAGAIN;
+	must(part->place(part->arg, &commit, &path), "placing");
+	snprintf(fetch->place, sizeof(fetch->place), "%s", buf_str(&path));
+	buf_release(&path);
+	return fetch_content(fetch, &part->oid, OBJECT_BLOB, part->size, NULL, waiter, out_content);
+}
+
 int fetch_read(struct fetch *fetch, const struct oid *oid, uint64_t off, size_t len,
 	       struct spans *out)
 {
@@ -605,6 +654,30 @@ bool fetch_size_known(struct fetch *fetch, const struct oid *oid, uint64_t *out)
 	enum object_type type;
 
 	return fetch_known(fetch, oid, &type, out);
+}
+
+bool fetch_commit_is_here(struct fetch *fetch, const struct oid *commit)
+{
+	return fetch_has(fetch, commit);
+}
+
+bool fetch_is_settled(struct fetch *fetch, const struct oid *oid)
+{
+	return fetch_has(fetch, oid);
+}
+
+void fetch_step_from(struct fetch *fetch, const struct oid *commit, bool whole)
+{
+	lock_take(&fetch->lock);
+	fetch->step = *commit;
+	fetch->step_whole = whole;
+	lock_give(&fetch->lock);
+}
+
+bool fake_step(struct fetch *fetch, struct oid *out_from)
+{
+	*out_from = fetch->step;
+	return fetch->step_whole;
 }
 
 bool fetch_has(struct fetch *fetch, const struct oid *oid)

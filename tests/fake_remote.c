@@ -26,6 +26,12 @@ struct object {
 	struct buf bytes;
 	bool omitted, sizeless;
 	const struct object *swapped;
+	size_t spoiled; /* SIZE_MAX: no */
+};
+
+struct file {
+	char path[256];
+	struct oid oid;
 };
 
 struct link {
@@ -36,6 +42,8 @@ struct remote_call {
 	struct remote *remote;
 	struct remote_sink *sink;
 	struct oid *wants;
+	char path[256]; /* of a range */
+	uint64_t size;	/* of the file, as the caller has it */
 	struct fake_seen seen;
 	bool taken, paused, finished;
 };
@@ -51,6 +59,9 @@ struct remote {
 	size_t object_count;
 	struct link *links;
 	size_t link_count;
+	struct file files[64];
+	size_t file_count;
+	enum fake_ranges ranges;
 	struct remote_call **calls;
 	size_t call_count, ended_count;
 
@@ -60,7 +71,7 @@ struct remote {
 	struct remote_outcome failure;
 	char refused[64];
 	bool unnamed, deltas;
-	unsigned damages, cuts;
+	unsigned damages, cuts, breaks;
 	size_t stall;
 };
 
@@ -97,6 +108,13 @@ static void answer_delta(struct answer *answer, const struct object *object)
 	buf_release(&delta);
 }
 
+/* Once is wrong, twice is right. */
+static void spoil(const struct object *object)
+{
+	if (object->spoiled < object->bytes.len)
+		object->bytes.data[object->spoiled] ^= 1;
+}
+
 static void answer_add(struct answer *answer, const struct object *object)
 {
 	if (object->omitted)
@@ -108,8 +126,10 @@ static void answer_add(struct answer *answer, const struct object *object)
 		return;
 	}
 	answer->last = object;
+	spoil(object);
 	answer->last_off = pack_build_object(&answer->build, object->type, object->bytes.data,
 					     object->bytes.len);
+	spoil(object);
 }
 
 static uint64_t blob_limit(const char *filter)
@@ -168,6 +188,12 @@ static bool make_pack(struct remote *remote, struct remote_call *call, struct an
 	if (remote->cuts) {
 		remote->cuts--;
 		answer->build.bytes.len -= 21;
+	}
+	if (remote->breaks) {
+		remote->breaks--;
+		answer->build.bytes.len /= 2;
+		outcome->verdict = REMOTE_TRANSIENT;
+		xcp_error_set(&outcome->error, -EIO, "broken off");
 	}
 	return true;
 }
@@ -229,6 +255,52 @@ static void answer_sizes(struct remote *remote, struct remote_call *call)
 	}
 }
 
+static const struct object *file_find(struct remote *remote, const char *path)
+{
+	for (size_t i = remote->file_count; i > 0; i--)
+		if (!strcmp(remote->files[i - 1].path, path))
+			return object_find(remote, &remote->files[i - 1].oid);
+	return NULL;
+}
+
+static void refuse(struct remote_outcome *outcome)
+{
+	outcome->verdict = REMOTE_REFUSED_FEATURE;
+	xcp_error_set(&outcome->error, -EOPNOTSUPP, "no such ranges");
+}
+
+static void answer_range(struct remote *remote, struct remote_call *call,
+			 struct remote_outcome *outcome)
+{
+	const struct object *object;
+	uint64_t off = call->seen.off, end = off + call->seen.len, total;
+	struct buf bytes = BUF_INIT;
+	enum fake_ranges how;
+
+	lock_take(&remote->lock);
+	object = file_find(remote, call->path);
+	how = remote->ranges;
+	total = object ? object->bytes.len : 0;
+	if (how == FAKE_RANGES_WHOLE) {
+		off = 0;
+		end = total;
+	}
+	if (object && end <= total) {
+		spoil(object);
+		buf_add(&bytes, object->bytes.data + off, end - off);
+		spoil(object);
+	}
+	lock_give(&remote->lock);
+	if (!bytes.len || how == FAKE_RANGES_NONE) {
+		refuse(outcome);
+	} else if (!call->sink->begin(call->sink, off, total + (how == FAKE_RANGES_LONGER)) ||
+		   !send_pack(remote, call, &bytes)) {
+		outcome->verdict = REMOTE_CANCELED;
+		xcp_error_set(&outcome->error, -ECANCELED, "cancelled");
+	}
+	buf_release(&bytes);
+}
+
 static bool refused_locked(struct remote *remote, const struct remote_call *call)
 {
 	return *remote->refused &&
@@ -253,7 +325,9 @@ static void answer(struct remote *remote, struct remote_call *call)
 		normal = true;
 	}
 	lock_give(&remote->lock);
-	if (normal && call->seen.sizes)
+	if (normal && call->seen.range)
+		answer_range(remote, call, &outcome);
+	else if (normal && call->seen.sizes)
 		answer_sizes(remote, call);
 	else if (normal)
 		answer_fetch(remote, call, &outcome);
@@ -315,8 +389,9 @@ const struct server_caps *remote_server_caps(const struct remote *remote)
 	return &remote->server_caps;
 }
 
-static int start(struct remote *remote, const struct oid *wants, size_t count,
-		 struct remote_sink *sink, struct remote_call **out, const struct fake_seen *seen)
+static struct remote_call *call_new(struct remote *remote, struct remote_sink *sink,
+				    const struct oid *wants, size_t count,
+				    const struct fake_seen *seen)
 {
 	struct remote_call *call = calloc(1, sizeof(*call));
 
@@ -324,14 +399,27 @@ static int start(struct remote *remote, const struct oid *wants, size_t count,
 	call->sink = sink;
 	call->seen = *seen;
 	call->seen.want_count = count;
-	call->seen.first = wants[0];
-	call->wants = malloc(count * sizeof(*wants));
-	memcpy(call->wants, wants, count * sizeof(*wants));
+	call->wants = malloc(count * sizeof(*wants) + 1);
+	if (count) {
+		call->seen.first = wants[0];
+		memcpy(call->wants, wants, count * sizeof(*wants));
+	}
+	return call;
+}
+
+static void call_start(struct remote *remote, struct remote_call *call, struct remote_call **out)
+{
 	*out = call;
 	lock_take(&remote->lock);
 	remote->calls[remote->call_count++] = call;
 	lock_cond_broadcast(&remote->cond);
 	lock_give(&remote->lock);
+}
+
+static int start(struct remote *remote, const struct oid *wants, size_t count,
+		 struct remote_sink *sink, struct remote_call **out, const struct fake_seen *seen)
+{
+	call_start(remote, call_new(remote, sink, wants, count, seen), out);
 	return 0;
 }
 
@@ -356,11 +444,16 @@ int remote_start_sizes(struct remote *remote, const struct oid *oids, size_t cou
 int remote_start_range(struct remote *remote, const struct range_spec *spec,
 		       struct remote_sink *sink, struct remote_call **out)
 {
-	(void)remote;
-	(void)spec;
-	(void)sink;
-	(void)out;
-	return -EOPNOTSUPP;
+	const struct fake_seen seen = { .range = true, .off = spec->off, .len = spec->len };
+	struct remote_call *call;
+
+	if (!(remote->caps & REMOTE_RANGE))
+		return -EOPNOTSUPP;
+	call = call_new(remote, sink, NULL, 0, &seen);
+	call->size = spec->size;
+	snprintf(call->path, sizeof(call->path), "%s", spec->path);
+	call_start(remote, call, out);
+	return 0;
 }
 
 void remote_call_resume(struct remote_call *call)
@@ -432,6 +525,7 @@ struct oid fake_add(struct remote *remote, enum object_type type, const void *da
 		object = &remote->objects[remote->object_count++];
 		object->oid = oid;
 		object->type = type;
+		object->spoiled = SIZE_MAX;
 		buf_add(&object->bytes, data, len);
 	}
 	lock_give(&remote->lock);
@@ -480,6 +574,21 @@ void fake_sizeless(struct remote *remote, const struct oid *oid)
 	lock_give(&remote->lock);
 }
 
+void fake_file(struct remote *remote, const char *path, const struct oid *oid)
+{
+	lock_take(&remote->lock);
+	snprintf(remote->files[remote->file_count].path, sizeof(remote->files[0].path), "%s", path);
+	remote->files[remote->file_count++].oid = *oid;
+	lock_give(&remote->lock);
+}
+
+void fake_spoil(struct remote *remote, const struct oid *oid, size_t off)
+{
+	lock_take(&remote->lock);
+	object_find(remote, oid)->spoiled = off;
+	lock_give(&remote->lock);
+}
+
 #define SET(assignment)                                                                            \
 	do {                                                                                       \
 		lock_take(&remote->lock);                                                          \
@@ -487,6 +596,11 @@ void fake_sizeless(struct remote *remote, const struct oid *oid)
 		lock_cond_broadcast(&remote->cond);                                                \
 		lock_give(&remote->lock);                                                          \
 	} while (0)
+
+void fake_ranges(struct remote *remote, enum fake_ranges how)
+{
+	SET(remote->ranges = how);
+}
 
 void fake_hold(struct remote *remote, bool hold)
 {
@@ -527,6 +641,11 @@ void fake_damage(struct remote *remote, unsigned count)
 void fake_cut(struct remote *remote, unsigned count)
 {
 	SET(remote->cuts = count);
+}
+
+void fake_break(struct remote *remote, unsigned count)
+{
+	SET(remote->breaks = count);
 }
 
 void fake_stall(struct remote *remote, size_t after)

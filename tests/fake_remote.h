@@ -55,21 +55,38 @@ void fake_damage(struct remote *remote,
 		 unsigned count); /* a byte of the pack is flipped in the next calls */
 void fake_cut(struct remote *remote,
 	      unsigned count); /* the pack ends in the middle, and the verdict is OK */
+/* The next packs break off in the middle. */
+void fake_break(struct remote *remote, unsigned count);
 /* After so many bytes of each pack nothing more comes, till cancelled. 0: off. */
 void fake_stall(struct remote *remote, size_t after);
 void fake_deltas(struct remote *remote,
 		 bool deltas); /* blobs are sent as deltas of the one before */
 
+/* ---- ranges ---- */
+
+/* `path` of any commit is this blob from now on. */
+void fake_file(struct remote *remote, const char *path, const struct oid *oid);
+enum fake_ranges {
+	FAKE_RANGES,	    /* as asked for */
+	FAKE_RANGES_WHOLE,  /* the whole file, whatever was asked for */
+	FAKE_RANGES_NONE,   /* refused */
+	FAKE_RANGES_LONGER, /* of a file that is one byte longer */
+};
+void fake_ranges(struct remote *remote, enum fake_ranges how);
+/* The byte at `off` of this blob is another one, in ranges and in packs. SIZE_MAX: it is right. */
+void fake_spoil(struct remote *remote, const struct oid *oid, size_t off);
+
 /* ---- what it saw ---- */
 
 struct fake_seen {
-	bool sizes;
+	bool sizes, range;
+	uint64_t off, len; /* of a range */
 	size_t want_count;
 	struct oid first;
 	char filter[128];
 	unsigned deepen;
 	bool cancelled;
-	size_t sent; /* bytes of the pack */
+	size_t sent; /* bytes of the pack, or of the file */
 };
 size_t fake_calls(struct remote *remote); /* started so far */
 struct fake_seen fake_call(struct remote *remote, size_t index);

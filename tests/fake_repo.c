@@ -312,6 +312,23 @@ const struct repo_identity *repo_identity(const struct repo *repo)
 	return &repo->identity;
 }
 
+/* The nodes have no ids: all that the kernel knows are meant. */
+static void each_below(struct node *dir, void (*each)(void *, struct node *), void *arg)
+{
+	for (struct node *node = dir->children; node; node = node->sibling) {
+		if (node->lookups)
+			each(arg, node);
+		each_below(node, each, arg);
+	}
+}
+
+void repo_withdraw(struct repo *repo, const struct oid *oid,
+		   void (*drop)(void *arg, struct node *node), void *arg)
+{
+	(void)oid;
+	each_below(((struct fake *)repo)->root, drop, arg);
+}
+
 struct node *repo_parent(struct repo *repo, struct node *node)
 {
 	(void)repo;

@@ -16,6 +16,7 @@ UNIT_TESTS += %D%/test_ahead
 UNIT_TESTS += %D%/test_block
 UNIT_TESTS += %D%/test_blocks
 UNIT_TESTS += %D%/test_broker
+UNIT_TESTS += %D%/test_budget
 UNIT_TESTS += %D%/test_buf
 UNIT_TESTS += %D%/test_cache
 UNIT_TESTS += %D%/test_cli
@@ -36,6 +37,7 @@ UNIT_TESTS += %D%/test_hosts
 UNIT_TESTS += %D%/test_http
 UNIT_TESTS += %D%/test_ingest
 UNIT_TESTS += %D%/test_inode
+UNIT_TESTS += %D%/test_large
 UNIT_TESTS += %D%/test_latency
 UNIT_TESTS += %D%/test_line
 UNIT_TESTS += %D%/test_lock
@@ -47,6 +49,7 @@ UNIT_TESTS += %D%/test_oid
 UNIT_TESTS += %D%/test_origin
 UNIT_TESTS += %D%/test_pack
 UNIT_TESTS += %D%/test_parked
+UNIT_TESTS += %D%/test_part
 UNIT_TESTS += %D%/test_pipe
 UNIT_TESTS += %D%/test_pending
 UNIT_TESTS += %D%/test_pktline
@@ -64,9 +67,11 @@ UNIT_TESTS += %D%/test_tap
 UNIT_TESTS += %D%/test_tuning
 UNIT_TESTS += %D%/test_uri
 UNIT_TESTS += %D%/test_walk
+UNIT_TESTS += %D%/test_window
 
 # The scheduler without a network: src/remote/ is replaced at link time.
 %C%_test_fetch_SOURCES = %D%/test_fetch.c %D%/fake_remote.c
+%C%_test_large_SOURCES = %D%/test_large.c %D%/fake_remote.c
 
 FUZZ_TARGETS += %D%/fuzz_commit
 FUZZ_TARGETS += %D%/fuzz_content_range

@@ -93,6 +93,7 @@ static void test_settings_have_defaults(void)
 	CHECK_INT(settings_load(NULL, &settings, NULL), 0);
 	CHECK_STR(settings.cache_dir, "/caches/xcpfs");
 	CHECK_INT(settings.timeout_ms, 30000);
+	CHECK_UINT(settings.memory_max_len, 0);
 	CHECK(!settings.offline);
 	CHECK(host_table_find(settings.hosts, "github") != NULL);
 	settings_release(&settings);
@@ -114,6 +115,10 @@ static void test_the_environment_goes_over_the_file_and_options_over_both(void)
 	CHECK(host_table_find(settings.hosts, "ex") != NULL);
 	CHECK_INT(settings_set(&settings, "timeout", "9", NULL), 0);
 	CHECK_INT(settings.timeout_ms, 9000);
+	CHECK_INT(settings_set(&settings, "memory", "8m", NULL), 0);
+	CHECK_UINT(settings.memory_max_len, 8u << 20);
+	CHECK_INT(settings_set(&settings, "memory", "4194304", NULL), 0);
+	CHECK_UINT(settings.memory_max_len, 4u << 20);
 	settings_release(&settings);
 	clear_environment();
 	unlink(path);
@@ -127,6 +132,11 @@ static void test_a_wrong_line_is_an_error_that_names_file_and_line(void)
 		{ "timeout = soon\n", "line 1: timeout is \"soon\"" },
 		{ "\ntimeout = 0\n", "line 2: timeout" },
 		{ "timeout = -3\n", "line 1: timeout" },
+		{ "memory = 3M\n", "4M at least" },
+		{ "memory = 8MB\n", "memory is \"8MB\"" },
+		{ "memory = 99999999999999999999\n", "memory" },
+		{ "memory = -8M\n", "memory" },
+		{ "memory = 2000000000G\n", "memory" },
 		{ "colour = red\n", "unknown setting \"colour\"" },
 		{ "[hosts]\na = b\n", "line 2" },
 		{ "[host github.com]\ngit = https://x/{owner}\n", "[host \"NAME\"]" },

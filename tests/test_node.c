@@ -132,6 +132,35 @@ static void test_ids_lead_back_to_nodes(void)
 	fixture_close(&f);
 }
 
+static void count_held(void *arg, struct node *node)
+{
+	unsigned *count = arg;
+
+	*count += node->refs > 1 ? 1 : 1000;
+}
+
+static void test_nodes_of_an_object_are_found_wherever_they_are(void)
+{
+	struct fixture f = fixture_open(6);
+	struct node *dir = subdir(f.root, 2), *inner = subdir(dir, 2);
+	struct oid oid = node_child(f.root, 1)->oid, none = { .algo = OID_SHA1 };
+	unsigned count = 0;
+
+	node_child(dir, 1);
+	node_child(inner, 3);
+	node_each_of(f.root, &oid, count_held, &count);
+	CHECK_UINT(count, 5); /* all entries have one id */
+	CHECK_UINT(node_count(f.table), 6);
+	count = 0;
+	node_each_of(f.root, &none, count_held, &count);
+	CHECK_UINT(count, 0);
+	node_forget(f.table, node_child(f.root, 1), 2);
+	count = 0;
+	node_each_of(f.root, &oid, count_held, &count);
+	CHECK_UINT(count, 4);
+	fixture_close(&f);
+}
+
 static void test_the_table_holds_several_roots(void)
 {
 	struct fixture f = fixture_open(4);
@@ -335,6 +364,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_parent_lives_as_long_as_its_child);
 	TAP_RUN(test_a_root_is_not_forgotten);
 	TAP_RUN(test_ids_lead_back_to_nodes);
+	TAP_RUN(test_nodes_of_an_object_are_found_wherever_they_are);
 	TAP_RUN(test_the_table_holds_several_roots);
 	TAP_RUN(test_a_roots_end_frees_what_the_kernel_still_holds);
 	TAP_RUN(test_the_tables_end_frees_what_is_left);

@@ -377,6 +377,62 @@ static void test_the_bytes_are_right(void)
 	stage_end(&stage);
 }
 
+static void test_what_was_wrong_is_withdrawn(void)
+{
+	const struct oid oid = { .algo = OID_SHA1 };
+	struct stage stage;
+	struct node *node, *other;
+	char data[16] = "";
+	int fd;
+
+	stage_init(&stage);
+	node = fake_add(stage.fake, stage.root, "file", FILE_MODE, 0);
+	other = fake_add(stage.fake, stage.root, "other", FILE_MODE, 0);
+	fake_set_content(node, "wrong", 5);
+	fake_set_content(other, "other", 5);
+	STAGE_MOUNT(&stage, NULL);
+	fd = open(path_of("file"), O_RDONLY);
+	CHECK_INT(pread(fd, data, sizeof(data), 0), 5);
+	CHECK_STR(data, "wrong");
+	fake_set_content(node, "right", 5);
+	CHECK_INT(pread(fd, data, sizeof(data), 0), 5);
+	CHECK_STR(data, "wrong"); /* the kernel keeps it */
+	/* somebody reads meanwhile, so that pages are waited for */
+	fake_close_gate(other, FAKE_CONTENT);
+	pid_t reader = child_start(do_cat, path_of("other"));
+	fake_wait_waiting(1);
+	session_withdraw(stage.session, &oid);
+	fake_open_gate(other, FAKE_CONTENT, 0);
+	CHECK_INT(child_end(reader, PROMPT_MS), 0);
+	for (int i = 0; i < PROMPT_MS && strcmp(data, "right") != 0; i++) {
+		CHECK_INT(pread(fd, data, sizeof(data), 0), 5);
+		usleep(1000);
+	}
+	CHECK_STR(data, "right");
+	close(fd);
+	stage_end(&stage);
+}
+
+static void test_a_withdrawal_under_way_does_not_keep_a_session(void)
+{
+	const struct oid oid = { .algo = OID_SHA1 };
+	struct stage stage;
+	struct node *node;
+
+	stage_init(&stage);
+	node = fake_add(stage.fake, stage.root, "file", FILE_MODE, 100);
+	STAGE_MOUNT(&stage, NULL);
+	fake_close_gate(node, FAKE_CONTENT);
+	pid_t reader = child_start(do_cat, path_of("file"));
+	fake_wait_waiting(1);
+	for (unsigned i = 0; i < 200; i++) /* more than it keeps */
+		session_withdraw(stage.session, &oid);
+	stage_end(&stage);
+	int ended = child_end(reader, PROMPT_MS);
+
+	CHECK_MSG(ended == EIO || ended == ENOTCONN, "%d", ended);
+}
+
 static void test_seeking_for_holes_finds_none(void)
 {
 	struct stage stage;
@@ -1263,6 +1319,8 @@ int main(int argc, char **argv)
 	TAP_RUN(test_listings_name_everything_once_with_its_inode);
 	TAP_RUN(test_a_wild_directory_offset_is_harmless);
 	TAP_RUN(test_the_bytes_are_right);
+	TAP_RUN(test_what_was_wrong_is_withdrawn);
+	TAP_RUN(test_a_withdrawal_under_way_does_not_keep_a_session);
 	TAP_RUN(test_seeking_for_holes_finds_none);
 	TAP_RUN(test_programs_can_be_executed);
 	TAP_RUN(test_nothing_can_be_written);

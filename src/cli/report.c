@@ -164,6 +164,7 @@ static void add_requests(const struct serve *serve, const struct fetch_counters 
 	json_object_set_new(kinds, "subtree", json_count(fetch->batches_subtree));
 	json_object_set_new(kinds, "sizes", json_count(fetch->batches_sizes));
 	json_object_set_new(kinds, "large", json_count(fetch->batches_large));
+	json_object_set_new(kinds, "ranges", json_count(fetch->batches_ranges));
 	json_object_set_new(out, "batches", kinds);
 	json_object_set_new(out, "errors", json_count(remote.errors + fetch->errors));
 }

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/budget.h"
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
@@ -123,9 +124,25 @@ static int connect_remote(struct serve *serve, bool *out_remembered, struct xcp_
 
 /* ---- opening, in order ---- */
 
+/*
+ * What buffers may hold together: half of it is for what of large files is on its way, most of the
+ * rest for what waits for the cache's writer and for blocks at hand.
+ */
+static uint64_t memory_max_len(const struct serve *serve)
+{
+	uint64_t wanted = serve->config->settings->memory_max_len;
+
+	return wanted ? wanted : budget_default();
+}
+
 static int open_cache(struct serve *serve, struct xcp_error *err)
 {
-	struct cache_config config = { .dir = serve->config->settings->cache_dir };
+	uint64_t memory = memory_max_len(serve);
+	struct cache_config config = {
+		.dir = serve->config->settings->cache_dir,
+		.queue_max_len = (size_t)(memory / 4),
+		.memory_max_len = (size_t)(memory / 8),
+	};
 	struct xcp_error why = { 0 };
 	int ret = cache_open(&config, &serve->cache, &why);
 
@@ -154,6 +171,15 @@ static int open_remote(struct serve *serve, bool *out_remembered, struct xcp_err
 	return connect_remote(serve, out_remembered, err);
 }
 
+/* There are no readers before there is a session. */
+static void on_distrusted(void *arg, const struct oid *oid)
+{
+	struct serve *serve = arg;
+
+	if (serve->session)
+		session_withdraw(serve->session, oid);
+}
+
 static int open_repo(struct serve *serve, struct xcp_error *err)
 {
 	const struct settings *settings = serve->config->settings;
@@ -164,6 +190,9 @@ static int open_repo(struct serve *serve, struct xcp_error *err)
 		.patience_ms = session_patience_ms(settings->timeout_ms),
 		.name = serve->config->source->shown,
 		.identity = serve->config->source->identity,
+		.ahead_max_len = memory_max_len(serve) / 2,
+		.distrusted = on_distrusted,
+		.distrusted_arg = serve,
 	};
 	struct repo_config repo = {
 		.remote = serve->remote,

@@ -18,10 +18,12 @@
 
 #define DEFAULT_TIMEOUT_S 30
 #define MAX_TIMEOUT_S 86400
+#define MEMORY_MIN_LEN ((uint64_t)4 << 20)
+#define MEMORY_MAX_LEN ((uint64_t)1 << 40)
 #define FILE_MAX_LEN ((size_t)1 << 20)
 
-static const char *const setting_names[] = { "cache-dir", "log-file", "log-level",
-					     "timeout",	  "offline",  NULL };
+static const char *const setting_names[] = { "cache-dir", "log-file", "log-level", "timeout",
+					     "memory",	  "offline",  NULL };
 
 static int replace(char **where, const char *value)
 {
@@ -48,6 +50,29 @@ static int parse_timeout(const char *value, uint64_t *out_ms)
 	return 0;
 }
 
+/* A number of bytes, with K, M or G behind it for powers of 1024. */
+static int parse_memory(const char *value, uint64_t *out_len)
+{
+	static const char units[] = "KMG";
+	const char *unit;
+	uint64_t len;
+	char *end;
+
+	errno = 0;
+	len = strtoull(value, &end, 10);
+	if (errno || end == value || !isdigit((unsigned char)*value) || len > MEMORY_MAX_LEN)
+		return -EINVAL;
+	unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+	if (unit) {
+		len <<= 10 * (unit - units + 1);
+		end++;
+	}
+	if (*end || len < MEMORY_MIN_LEN || len > MEMORY_MAX_LEN)
+		return -EINVAL;
+	*out_len = len;
+	return 0;
+}
+
 int settings_set(struct settings *settings, const char *name, const char *value,
 		 struct xcp_error *err)
 {
@@ -71,6 +96,15 @@ int settings_set(struct settings *settings, const char *name, const char *value,
 				err, -EINVAL,
 				"timeout is \"%s\"; it is a number of seconds from 1 to %d", value,
 				MAX_TIMEOUT_S);
+		return 0;
+	}
+	if (!strcmp(name, "memory")) {
+		if (parse_memory(value, &settings->memory_max_len))
+			return xcp_error_set(
+				err, -EINVAL,
+				"memory is \"%s\"; it is a number of bytes, 4M at least, with K, "
+				"M or G for units",
+				value);
 		return 0;
 	}
 	if (!strcmp(name, "offline")) {

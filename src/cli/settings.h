@@ -27,6 +27,7 @@ struct settings { /* strings owned */
 	char *log_file; /* NULL: syslog as a daemon, stderr in front */
 	enum log_level log_level;
 	uint64_t timeout_ms;
+	uint64_t memory_max_len; /* 0: by what there is */
 	bool offline;
 	struct host_table *hosts;
 };
@@ -37,7 +38,7 @@ struct settings { /* strings owned */
  */
 int settings_load(const char *config_file, struct settings *out, struct xcp_error *err);
 /*
- * One of them by its name: "cache-dir", "log-file", "log-level", "timeout", "offline". -ENOENT
+ * One of them by its name: "cache-dir", "log-file", "log-level", "timeout", "memory", "offline". -ENOENT
  * for another name.
  */
 int settings_set(struct settings *settings, const char *name, const char *value,

@@ -30,6 +30,9 @@ static const struct option_row rows[] = {
 	{ "config", 0, "FILE", "Read this configuration after the user's own." },
 	{ "timeout", 't', "SECONDS",
 	  "How long a read waits without any progress before it fails (30)." },
+	{ "memory", 'm', "SIZE",
+	  "How much buffers may hold together, such as 32M (64M, or a sixteenth of what there "
+	  "is)." },
 	{ "offline", 0, NULL, "Ask the remote nothing: show what is in the cache." },
 	{ "log-level", 0, "LEVEL", "error, warn, info (default) or debug." },
 	{ "log-file", 0, "FILE",

@@ -21,7 +21,7 @@ struct batch *batch_new(struct fetch *fetch, enum way way, size_t want_max)
 
 	if (!batch)
 		return NULL;
-	batch->wants = malloc(want_max * sizeof(*batch->wants));
+	batch->wants = malloc((want_max ? want_max : 1) * sizeof(*batch->wants));
 	if (!batch->wants) {
 		free(batch);
 		return NULL;
@@ -44,6 +44,7 @@ void batch_free(struct batch *batch)
 		free(chunk);
 	}
 	ingest_free(batch->ingest);
+	block_unref(batch->feed_block);
 	free(batch->sizes);
 	free(batch->wants);
 	free(batch);
@@ -84,7 +85,7 @@ int batch_append_locked(struct batch *batch, const uint8_t *data, size_t len)
 			last = malloc(sizeof(*last) + CHUNK_LEN);
 			if (!last)
 				return -ENOMEM;
-			last->len = 0;
+			last->off = last->len = 0;
 			TAILQ_INSERT_TAIL(&batch->chunks, last, entry);
 		}
 		piece = CHUNK_LEN - last->len < len ? CHUNK_LEN - last->len : len;
@@ -116,7 +117,7 @@ int batch_append_size_locked(struct batch *batch, const struct oid *oid, bool kn
 	return 0;
 }
 
-size_t batch_take_locked(struct batch *batch, size_t len, struct chunk_list *out)
+void batch_take_locked(struct batch *batch, size_t len, struct chunk_list *out)
 {
 	struct chunk *chunk;
 	size_t taken = 0;
@@ -124,9 +125,14 @@ size_t batch_take_locked(struct batch *batch, size_t len, struct chunk_list *out
 	while (taken < len && (chunk = TAILQ_FIRST(&batch->chunks))) {
 		TAILQ_REMOVE(&batch->chunks, chunk, entry);
 		TAILQ_INSERT_TAIL(out, chunk, entry);
-		taken += chunk->len;
+		taken += chunk->len - chunk->off;
 	}
-	return taken;
+}
+
+void batch_give_back_locked(struct batch *batch, struct chunk_list *rest)
+{
+	TAILQ_CONCAT(rest, &batch->chunks, entry);
+	TAILQ_CONCAT(&batch->chunks, rest, entry);
 }
 
 const char *way_name(enum way way)
@@ -140,6 +146,7 @@ const char *way_name(enum way way)
 		[WAY_PEEK] = "a file's size",
 		[WAY_OBJECTS] = "files",
 		[WAY_LARGE] = "a large file",
+		[WAY_RANGE] = "a part of a large file",
 	};
 
 	return names[way];

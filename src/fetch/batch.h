@@ -30,6 +30,8 @@ struct fetch;
 #define BATCH_BYTES_MAX (16u << 20)
 /* Bytes between the network and the ingest threads; beyond it a pause is asked for. */
 #define BATCH_QUEUE_MAX (1u << 20)
+/* The same of those that bring a large file: there may be many, and they may be paused for long. */
+#define BATCH_QUEUE_LARGE_MAX (256u << 10)
 
 /* What a refusal would be about; bits in fetch->refused. */
 enum filter_kind {
@@ -40,9 +42,11 @@ enum filter_kind {
 	FILTER_LIMIT = 8,
 };
 
+struct large;
+
 struct chunk {
 	TAILQ_ENTRY(chunk) entry;
-	size_t len;
+	size_t off, len; /* what is before off was worked off */
 	uint8_t data[];
 };
 TAILQ_HEAD(chunk_list, chunk);
@@ -83,15 +87,24 @@ struct batch {
 	bool heard;	/* something of the answer has come */
 	uint64_t progress_ms;
 	uint64_t received; /* bytes of the pack */
+	/* bytes of a large file, shown before the whole is verified: a range, or a stream */
+	struct large *large; /* in use; NULL: none */
+	uint64_t range_off, range_end;
+	uint64_t reserved; /* of the budget */
+	bool runs_on;	   /* it goes on by itself, and waits for its readers */
+	bool misfit;	   /* its answer is not what was asked for */
 
 	/* owned by the ingest thread that works on it */
 	struct ingest *ingest; /* owned */
 	int ingest_status;
-	uint32_t object_count;	 /* as the pack's header says */
-	size_t arrived, foreign; /* objects; of these, with no flight */
-	size_t dropped;		 /* the cache did not take them */
-	bool peeked;		 /* the size was all that was wanted */
-	bool doubted;		 /* it was refused, which is not believed yet */
+	uint32_t object_count;	  /* as the pack's header says */
+	size_t arrived, foreign;  /* objects; of these, with no flight */
+	size_t dropped;		  /* the cache did not take them */
+	bool peeked;		  /* the size was all that was wanted */
+	bool doubted;		  /* it was refused, which is not believed yet */
+	uint64_t feed_off;	  /* of a large file: how far it has come */
+	struct block *feed_block; /* owned: the block that is being filled; NULL */
+	size_t feed_len;
 };
 
 struct batch *batch_of_sink(struct remote_sink *sink);
@@ -110,8 +123,9 @@ void batch_cancel_locked(struct batch *batch);
 int batch_append_locked(struct batch *batch, const uint8_t *data, size_t len);
 int batch_append_size_locked(struct batch *batch, const struct oid *oid, bool known, uint64_t size);
 
-/* The ingest's side: moves about `len` bytes to `out`, and says how many. */
-size_t batch_take_locked(struct batch *batch, size_t len, struct chunk_list *out);
+/* The ingest's side: moves about `len` bytes to `out`. What is left of them goes back in front. */
+void batch_take_locked(struct batch *batch, size_t len, struct chunk_list *out);
+void batch_give_back_locked(struct batch *batch, struct chunk_list *rest);
 
 const char *way_name(enum way way); /* "files", "directory trees", ... for a sentence */
 

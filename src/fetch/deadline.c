@@ -116,6 +116,7 @@ void fetch_tick(struct fetch *fetch)
 
 	lock_take(&fetch->lock);
 	expired = expire_waiters_locked(fetch, now_ms, &ending);
+	larges_tick_locked(fetch, now_ms, &ending, &expired);
 	cancel_stalled_locked(fetch, now_ms);
 	fetch_walks_tick_locked(fetch, now_ms, &ending);
 	ask_sizes_beside_locked(fetch, now_ms);
@@ -153,7 +154,8 @@ void *fetch_timer_run(void *arg)
 
 	lock_take(&fetch->lock);
 	while (!fetch->quit) {
-		fetch->timer_idle = !fetch->table.count && TAILQ_EMPTY(&fetch->batches);
+		fetch->timer_idle = !fetch->table.count && TAILQ_EMPTY(&fetch->batches) &&
+				    TAILQ_EMPTY(&fetch->larges.all);
 		if (fetch->timer_idle)
 			lock_cond_wait(&fetch->timer_cond, &fetch->lock);
 		else if (TAILQ_EMPTY(&fetch->recheck))

@@ -57,13 +57,27 @@ static unsigned cache_wait_ms(struct fetch *fetch, bool large)
 }
 
 /* Waiting for room is back-pressure; waiting in vain again and again would only be slow. */
+static void remember_slow(struct fetch *fetch)
+{
+	lock_take(&fetch->lock);
+	fetch->cache_slow_until_ms = clock_ms() + CACHE_SLOW_MS;
+	lock_give(&fetch->lock);
+}
+
 static bool store(struct fetch *fetch, struct content *content)
 {
 	if (!cache_put(fetch->config.cache, content, cache_wait_ms(fetch, !content->block)))
 		return true;
-	lock_take(&fetch->lock);
-	fetch->cache_slow_until_ms = clock_ms() + CACHE_SLOW_MS;
-	lock_give(&fetch->lock);
+	remember_slow(fetch);
+	return false;
+}
+
+bool fetch_store_part(struct fetch *fetch, const struct cache_part *part, uint32_t index,
+		      struct block *block)
+{
+	if (!cache_part_put(fetch->config.cache, part, index, block, cache_wait_ms(fetch, false)))
+		return true;
+	remember_slow(fetch);
 	return false;
 }
 

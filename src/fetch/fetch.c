@@ -17,6 +17,7 @@
 #define CONTENT_SLOTS 4
 #define META_SLOTS 2
 #define LARGE_LIMIT (1u << 20)
+#define AHEAD_MAX_LEN ((uint64_t)32 << 20)
 #define REFUSED_FOR_S ((int64_t)7 * 24 * 3600) /* then a feature that was refused is tried again */
 
 /* ---- open and close ---- */
@@ -31,6 +32,8 @@ static void config_defaults(struct fetch_config *config)
 		config->meta_slots = META_SLOTS;
 	if (!config->large_limit)
 		config->large_limit = LARGE_LIMIT;
+	if (!config->ahead_max_len)
+		config->ahead_max_len = AHEAD_MAX_LEN;
 	if (!config->name)
 		config->name = "remote";
 	if (!config->identity)
@@ -59,6 +62,7 @@ static void recall_refusals(struct fetch *fetch)
 		fetch->refused |= FILTER_COMBINE;
 	if (refused_lately(fetch, "blob:limit"))
 		fetch->refused |= FILTER_LIMIT;
+	fetch->larges.refused = refused_lately(fetch, "range");
 }
 
 static int start_threads(struct fetch *fetch)
@@ -117,6 +121,7 @@ static void init(struct fetch *fetch)
 	ahead_init(&fetch->ahead, config->large_limit);
 	fetch->progress_ms = fetch->lones_counted_ms = clock_ms();
 	fetch->lones_left = LONES_IN_A_ROW;
+	larges_init(fetch);
 	if (config->remote) {
 		const struct server_caps *caps = remote_server_caps(config->remote);
 
@@ -138,6 +143,7 @@ int fetch_open(const struct fetch_config *config, struct fetch **out, struct xcp
 	status = start_threads(fetch);
 	if (status) {
 		join_threads(fetch);
+		larges_release(fetch);
 		fetch_free(fetch);
 		return xcp_error_set(err, status, "cannot start threads for fetching: %s",
 				     strerror(-status));
@@ -155,6 +161,7 @@ static void end_all_waits(struct fetch *fetch)
 	fetch->closing = true;
 	while ((flight = TAILQ_FIRST(&fetch->table.waited)))
 		ending_add_locked(&fetch->table, flight, &ending, -ECANCELED, NULL, 0);
+	larges_fail_locked(fetch, &ending, -ECANCELED);
 	lock_give(&fetch->lock);
 	ending_run(&ending);
 }
@@ -164,8 +171,11 @@ static void cancel_all_calls(struct fetch *fetch)
 	struct batch *batch;
 
 	lock_take(&fetch->lock);
-	TAILQ_FOREACH(batch, &fetch->batches, entry)
+	TAILQ_FOREACH(batch, &fetch->batches, entry) {
 		batch_cancel_locked(batch);
+		if (batch->large) /* it may wait for readers */
+			fetch_work_schedule_locked(fetch, batch);
+	}
 	while (!TAILQ_EMPTY(&fetch->batches))
 		lock_cond_wait(&fetch->idle_cond, &fetch->lock);
 	lock_give(&fetch->lock);
@@ -196,6 +206,7 @@ void fetch_close(struct fetch **ref)
 	end_all_waits(fetch);
 	cancel_all_calls(fetch);
 	join_threads(fetch);
+	larges_release(fetch);
 	free_flights(fetch);
 	fetch_free(fetch);
 }
@@ -206,6 +217,14 @@ void fetch_waiter_init(struct fetch_waiter *waiter,
 		       void (*done)(struct fetch_waiter *, int, struct content *, uint64_t))
 {
 	*waiter = (struct fetch_waiter){ .done = done };
+}
+
+void fetch_waiter_release(struct fetch_waiter *waiter)
+{
+	for (unsigned i = 0; i < FETCH_PART_BLOCKS; i++) {
+		block_unref(waiter->blocks[i]);
+		waiter->blocks[i] = NULL;
+	}
 }
 
 bool fetch_cancel(struct fetch *fetch, struct fetch_waiter *waiter)
@@ -221,6 +240,10 @@ bool fetch_cancel(struct fetch *fetch, struct fetch_waiter *waiter)
 	case FETCH_WAITER_PARKED: {
 		struct flight *flight = waiter->flight;
 
+		if (waiter->large) {
+			large_leave_locked(waiter, FETCH_WAITER_CANCELED);
+			break;
+		}
 		flight_leave_locked(&fetch->table, waiter, FETCH_WAITER_CANCELED);
 		fetch_unwanted_locked(fetch, flight);
 		break;

@@ -25,6 +25,8 @@
  *	listing		a directory's tree with its small blobs, where sizes cannot be asked for
  *	subtree		a tree and everything below it but large blobs, for a walk (crawl.h)
  *	large		one blob alone; for its size alone, dropped when its header is in
+ *	part		bytes of a large blob: ranges of the file, or the blob's own stream, which is
+ *			served while it comes (large.h)
  *
  * Threads: one timer thread (deadlines, backoff) and a few ingest threads, all owned here. done()
  * is called from them, never from inside the call that waits, with no lock held. All functions
@@ -60,6 +62,14 @@ struct fetch_config {
 	const char *name; /* the remote, redacted, for log lines; borrowed, outlives the fetch */
 	/* source->identity: the scope of this repository's facts; borrowed, outlives the fetch */
 	const char *identity;
+	uint64_t ahead_max_len; /* bytes of large files that are asked for; 0: 32 MiB */
+	/*
+	 * What was served of a large blob, or may have been, turned out not to be it: whoever keeps
+	 * such bytes must drop them, and then call fetch_withdrawn(). May be NULL. Called from any
+	 * thread, no lock held; must not wait.
+	 */
+	void (*distrusted)(void *arg, const struct oid *oid);
+	void *distrusted_arg; /* borrowed */
 };
 
 int fetch_open(const struct fetch_config *config, struct fetch **out, struct xcp_error *err);
@@ -78,6 +88,10 @@ void fetch_close(struct fetch **fetch);
  * (closing). `content` is borrowed for the call; NULL in a wait for a size, and when status is not
  * 0. `size` is the object's, when status is 0.
  */
+#define FETCH_PART_BLOCKS 9 /* 1 MiB that is not aligned */
+
+struct large;
+
 struct fetch_waiter {
 	void (*done)(struct fetch_waiter *waiter, int status, struct content *content,
 		     uint64_t size);
@@ -96,9 +110,18 @@ struct fetch_waiter {
 	int status; /* the result, between DONE and done() */
 	struct content *content;
 	uint64_t size;
+
+	/* a part's; not NULL while it is parked for one */
+	struct large *large;
+	uint64_t off;
+	size_t len;
+	struct block *blocks[FETCH_PART_BLOCKS]; /* owned: what has come of it */
 };
 void fetch_waiter_init(struct fetch_waiter *waiter,
 		       void (*done)(struct fetch_waiter *, int, struct content *, uint64_t));
+
+/* Gives back what came of a part; not while parked. */
+void fetch_waiter_release(struct fetch_waiter *waiter);
 
 /*
  * Ends a wait early. True: done() will not be called. False: it was, or is being called. Before
@@ -158,6 +181,35 @@ int fetch_content(struct fetch *fetch, const struct oid *oid, enum object_type t
 		  uint64_t known_size, const struct fetch_company *company,
 		  struct fetch_waiter *waiter, struct content **out);
 
+/* A stretch of a large blob. */
+struct fetch_part {
+	struct oid oid;
+	uint64_t size; /* of the whole; above the limit */
+	uint64_t off;
+	size_t len; /* at most 1 MiB */
+	/*
+	 * Where in which commit it is; asked only where files can be had in ranges. Called with no
+	 * lock held. 0 or -errno.
+	 */
+	int (*place)(void *arg, struct oid *out_commit, struct buf *out_path);
+	void *arg;
+};
+
+/*
+ * 1: *out holds the bytes, cut at the end; or *out_content is not NULL and holds a reference to the
+ * whole. 0: parked; after done() with status 0 ask again with the same waiter, which holds what
+ * came (done() got a content if the whole did). -EAGAIN: `waiter` is NULL, and nothing was asked
+ * for. -EBADMSG: what was shown of it before was wrong. Otherwise as fetch_content().
+ */
+int fetch_part(struct fetch *fetch, const struct fetch_part *part, struct fetch_waiter *waiter,
+	       struct spans *out, struct content **out_content);
+
+/* What was wrong of it is nowhere any more: fetch_part() may answer again. */
+void fetch_withdrawn(struct fetch *fetch, const struct oid *oid);
+
+/* Whether a blob of this size is read by parts. */
+bool fetch_is_large(const struct fetch *fetch, uint64_t size);
+
 /* The size of one blob. 1: *out is filled in. 0: parked. Negative as above. */
 int fetch_size(struct fetch *fetch, const struct oid *oid, const struct fetch_company *company,
 	       struct fetch_waiter *waiter, uint64_t *out);
@@ -216,10 +268,10 @@ struct fetch_counters {
 	uint64_t flights; /* on their way or queued, now */
 	uint64_t waiters; /* now */
 	uint64_t batches_trees, batches_objects, batches_listing, batches_subtree, batches_sizes,
-		batches_large;	     /* calls started */
-	uint64_t objects_fetched;    /* verified arrivals, trees included */
-	uint64_t objects_prefetched; /* of these, blobs that nobody waited for */
-	uint64_t prefetch_used;	     /* of these, read later */
+		batches_large, batches_ranges; /* calls started */
+	uint64_t objects_fetched;	       /* verified arrivals, trees included */
+	uint64_t objects_prefetched;	       /* of these, blobs that nobody waited for */
+	uint64_t prefetch_used;		       /* of these, read later */
 	uint64_t retries, errors, timeouts;
 	enum fetch_state state;
 	char last_error[256]; /* "" when there was none */

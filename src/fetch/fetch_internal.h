@@ -10,6 +10,7 @@
  *	settle.c	a batch has ended: what becomes of the flights that did not arrive
  *	deadline.c	the timer thread
  *	walks.c		subtrees that are under way: how far ahead, for how long
+ *	large.c, part.c, range.c, stream.c, prove.c	large files in parts: large.h
  *
  * Threads: any, but where a function says otherwise. One lock; nothing that may wait is called
  * while it is held.
@@ -25,6 +26,7 @@
 #include "fetch/crawl.h"
 #include "fetch/fetch.h"
 #include "fetch/flight.h"
+#include "fetch/large.h"
 #include "fetch/retry.h"
 
 #define INGEST_THREADS 2
@@ -65,7 +67,8 @@ struct fetch {
 
 	/* lock-free */
 	struct ahead ahead;
-	struct crawl crawl; /* but for its steps' counters: under `lock` */
+	struct crawl crawl;   /* but for its steps' counters: under `lock` */
+	struct larges larges; /* as said there */
 	struct log_limit complaints[COMPLAIN_COUNT];
 
 	struct lock lock;
@@ -196,6 +199,10 @@ void fetch_deliver_unknown(struct fetch *fetch, const struct oid *oid, enum flig
 
 /* One content or size from the cache: 1 and *out (NULL for a large object) or *out_size. */
 int fetch_hit(struct fetch *fetch, const struct oid *oid, struct content **out);
+
+/* A block of an object in the making, to the cache. False: it did not take it. */
+bool fetch_store_part(struct fetch *fetch, const struct cache_part *part, uint32_t index,
+		      struct block *block);
 
 /* The header of the only entry of a pack: -ECANCELED when that was enough. On an ingest thread. */
 int fetch_deliver_header(struct fetch *fetch, struct batch *batch, uint64_t size);

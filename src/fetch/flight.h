@@ -55,6 +55,7 @@ enum way {
 	WAY_PEEK,    /* one blob, for its size: dropped when its header is in */
 	WAY_OBJECTS, /* blobs by id */
 	WAY_LARGE,   /* one blob */
+	WAY_RANGE,   /* a part of a large blob; no flight rides in it */
 	WAY_COUNT
 };
 

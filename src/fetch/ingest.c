@@ -80,7 +80,8 @@ struct ingest {
 	/* the entry under way */
 	struct pack_entry entry;
 	uint32_t index;
-	bool lost; /* its bytes are not kept: trouble */
+	bool lost;  /* its bytes are not kept: trouble */
+	bool early; /* they are the caller's */
 	struct block *block;
 	uint8_t *delta;
 	size_t filled;
@@ -615,9 +616,12 @@ static int on_header(void *arg, uint32_t object_count)
 
 static int begin_large(struct ingest *ingest)
 {
+	const struct ingest_ops *ops = ingest->config.ops;
 	const struct pack_entry *entry = &ingest->entry;
-	int status = spool_expect(&ingest->large, entry->size);
+	int status;
 
+	ingest->early = ops->early && !is_delta(entry) && ops->early(ingest->config.arg, entry);
+	status = ingest->early ? 0 : spool_expect(&ingest->large, entry->size);
 	if (status || is_delta(entry))
 		return status;
 	return hasher_init_object(&ingest->hasher, ingest->config.algo,
@@ -655,7 +659,7 @@ static int on_entry(void *arg, const struct pack_entry *entry)
 		return status;
 	ingest->entry = *entry;
 	ingest->filled = 0;
-	ingest->lost = false;
+	ingest->lost = ingest->early = false;
 	status = begin_entry(ingest);
 	if (status)
 		lose_entry(ingest, status);
@@ -680,11 +684,23 @@ static int on_data(void *arg, const uint8_t *data, size_t len)
 		return -ECANCELED;
 	if (!is_delta(&ingest->entry))
 		status = hasher_update(&ingest->hasher, data, len);
+	if (!status && ingest->early)
+		return ingest->config.ops->early_data(ingest->config.arg, data, len);
 	if (!status)
 		status = spool_append(&ingest->large, data, len);
 	if (status)
 		lose_entry(ingest, status);
 	return 0;
+}
+
+static int end_early(struct ingest *ingest)
+{
+	struct oid oid;
+	int status = hasher_final(&ingest->hasher, &oid);
+
+	if (!status)
+		ingest->config.ops->early_end(ingest->config.arg, &oid);
+	return status;
 }
 
 static int end_whole(struct ingest *ingest)
@@ -695,6 +711,8 @@ static int end_whole(struct ingest *ingest)
 	ingest->block = NULL;
 	if (block)
 		return finish_block_take(ingest, ingest->index, type, block);
+	if (ingest->early)
+		return end_early(ingest);
 	return finish_large(ingest, ingest->index, type, &ingest->large, &ingest->hasher);
 }
 

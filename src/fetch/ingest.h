@@ -28,8 +28,8 @@
 #include "git/pack.h"
 
 /*
- * All get `arg`. All are required but header, entry and stopped; the first two return 0 or a
- * negative errno, which stops the ingest.
+ * All get `arg`. All are required but header, entry, stopped and the three of early; those that
+ * return int return 0 or a negative errno, which stops the ingest.
  */
 struct ingest_ops {
 	int (*header)(void *arg, uint32_t object_count);
@@ -53,6 +53,14 @@ struct ingest_ops {
 	int (*tmpfile)(void *arg);
 	/* Asked every few pieces of a large object, which may go on for long: true gives it up. */
 	bool (*stopped)(void *arg);
+	/*
+	 * Before the bytes of a large object that is no delta. True: they go to early_data() as
+	 * they come, in order, instead of to a file, and are not handed on as an object; early_end()
+	 * says what they are, verified by nobody else. All three or none.
+	 */
+	bool (*early)(void *arg, const struct pack_entry *entry);
+	int (*early_data)(void *arg, const uint8_t *data, size_t len);
+	void (*early_end)(void *arg, const struct oid *oid);
 };
 
 struct ingest_config {

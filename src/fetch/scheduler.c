@@ -263,6 +263,9 @@ static void count_start_locked(struct fetch *fetch, enum way way)
 	case WAY_OBJECTS:
 		counters->batches_objects++;
 		break;
+	case WAY_RANGE:
+		counters->batches_ranges++;
+		break;
 	default:
 		counters->batches_large++;
 		break;
@@ -316,6 +319,8 @@ static int call_remote(struct fetch *fetch, struct batch *batch, struct remote_c
 		spec.thin = true;
 	}
 
+	if (batch->way == WAY_RANGE)
+		return large_start_range(fetch, batch, out);
 	if (batch->way == WAY_SIZES)
 		return remote_start_sizes(fetch->config.remote, batch->wants, batch->want_count,
 					  &batch->sink, out);
@@ -363,11 +368,15 @@ void fetch_pump(struct fetch *fetch)
 		lock_take(&fetch->lock);
 		fetch_walks_resume_locked(fetch);
 		batch = next_locked(fetch);
-		if (fetch->timer_idle && (fetch->table.count || batch))
+		if (!batch)
+			batch = large_next_range_locked(fetch);
+		if (fetch->timer_idle &&
+		    (fetch->table.count || batch || !TAILQ_EMPTY(&fetch->larges.all)))
 			lock_cond_signal(&fetch->timer_cond);
 		lock_give(&fetch->lock);
 		if (!batch)
-			return;
+			break;
 		start(fetch, batch);
 	}
+	large_pump_streams(fetch);
 }

@@ -472,6 +472,10 @@ void fetch_settle(struct fetch *fetch, struct batch *batch)
 	unsigned failures;
 	bool back, closing, could_size, gave_up;
 
+	if (batch->way == WAY_RANGE) {
+		large_settle_range(fetch, batch);
+		return;
+	}
 	lock_take(&fetch->lock);
 	judge_locked(batch, &verdict);
 	doubt_locked(fetch, batch, &verdict);
@@ -493,6 +497,7 @@ void fetch_settle(struct fetch *fetch, struct batch *batch)
 	back = fetch->said_offline && state == FETCH_ONLINE;
 	fetch->said_offline = state == FETCH_OFFLINE || (fetch->said_offline && !back);
 	closing = fetch->closing;
+	large_stream_gone_locked(batch);
 	TAILQ_REMOVE(&fetch->batches, batch, entry);
 	fetch->running[batch->way]--;
 	if (TAILQ_EMPTY(&fetch->batches))

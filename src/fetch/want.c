@@ -351,8 +351,12 @@ static int join_walk_take(struct want *want, struct walk *walk, struct content *
 static bool was_listed(struct fetch *fetch, const struct fetch_company *company)
 {
 	struct oid tree;
+	bool sizes;
 
-	if (!has_place(company) || (fetch->caps & REMOTE_SIZES) || !(fetch->caps & REMOTE_SUBTREE))
+	lock_take(&fetch->lock);
+	sizes = fetch_can_sizes_locked(fetch);
+	lock_give(&fetch->lock);
+	if (!has_place(company) || sizes || !(fetch->caps & REMOTE_SUBTREE))
 		return false;
 	for (unsigned up = 0; !company->tree(company->arg, up, &tree); up++) {
 		if ((up == 0 && fetch_listed(fetch, &tree, false)) ||

@@ -12,6 +12,8 @@
 
 #define PROGRESS_LEN ((uint64_t)64 * 1024)
 #define ROUND_LEN ((size_t)256 * 1024)
+/* Inflated, they are a thousand times as much at most: a stream must stop soon after its window. */
+#define STREAM_PIECE ((size_t)4 * 1024)
 /*
  * Windows of recent objects: the answer with all trees has many deltas between them, one with
  * files by id has few.
@@ -36,6 +38,8 @@ static void heard_locked(struct fetch *fetch, struct batch *batch, size_t len)
 
 	batch->progress_ms = now_ms;
 	batch->received += len;
+	if (batch->large)
+		batch->large->progress_ms = now_ms;
 	/* A server that always stops after a few bytes goes nowhere: that is no progress. */
 	if (batch->received > PROGRESS_LEN)
 		fetch->progress_ms = now_ms;
@@ -46,6 +50,26 @@ static void heard_locked(struct fetch *fetch, struct batch *batch, size_t len)
 				       (fetch->round_trip_ms * 7 + now_ms - batch->start_ms) / 8 :
 				       now_ms - batch->start_ms + 1;
 	retry_answered(&fetch->retry);
+}
+
+static size_t queue_max(const struct batch *batch)
+{
+	return batch->way == WAY_LARGE || batch->way == WAY_RANGE ? BATCH_QUEUE_LARGE_MAX :
+								    BATCH_QUEUE_MAX;
+}
+
+/* Of a range. */
+static bool on_begin(struct remote_sink *sink, uint64_t off, uint64_t total)
+{
+	struct batch *batch = batch_of_sink(sink);
+	struct fetch *fetch = batch->fetch;
+	bool fits;
+
+	lock_take(&fetch->lock);
+	heard_locked(fetch, batch, 0);
+	fits = large_range_begins_locked(batch, off, total);
+	lock_give(&fetch->lock);
+	return fits;
 }
 
 static bool on_pack(struct remote_sink *sink, const uint8_t *data, size_t len)
@@ -63,7 +87,7 @@ static bool on_pack(struct remote_sink *sink, const uint8_t *data, size_t len)
 	if (batch->queued_len)
 		fetch_work_schedule_locked(fetch, batch);
 	/* Until it is resumed: bytes that were on their way do not end a pause. */
-	if (batch->queued_len > BATCH_QUEUE_MAX || !fetch_walk_may_go_on_locked(fetch, batch))
+	if (batch->queued_len > queue_max(batch) || !fetch_walk_may_go_on_locked(fetch, batch))
 		batch->paused = true;
 	more = !batch->paused;
 	lock_give(&fetch->lock);
@@ -99,7 +123,9 @@ static void on_done(struct remote_sink *sink, const struct remote_outcome *outco
 
 void fetch_work_init(struct batch *batch)
 {
-	batch->sink = (struct remote_sink){ .pack = on_pack, .size = on_size, .done = on_done };
+	batch->sink = (struct remote_sink){
+		.begin = on_begin, .pack = on_pack, .size = on_size, .done = on_done
+	};
 }
 
 /* ---- what the ingest says, on an ingest thread ---- */
@@ -171,6 +197,25 @@ static bool on_stopped(void *arg)
 	return stopped;
 }
 
+/* A large blob that was asked for by itself. */
+static bool on_early(void *arg, const struct pack_entry *entry)
+{
+	struct batch *batch = arg;
+
+	return batch->want_count == 1 && batch->object_count == 1 && entry->kind == PACK_BLOB &&
+	       large_stream_begin(batch, &batch->wants[0], entry->size);
+}
+
+static int on_early_data(void *arg, const uint8_t *data, size_t len)
+{
+	return large_feed(arg, data, len);
+}
+
+static void on_early_end(void *arg, const struct oid *oid)
+{
+	large_stream_end(arg, oid);
+}
+
 static const struct ingest_ops ingest_ops = {
 	.header = on_header,
 	.entry = on_entry,
@@ -179,6 +224,9 @@ static const struct ingest_ops ingest_ops = {
 	.base_read = on_base_read,
 	.tmpfile = on_tmpfile,
 	.stopped = on_stopped,
+	.early = on_early,
+	.early_data = on_early_data,
+	.early_end = on_early_end,
 };
 
 /* ---- the ingest threads ---- */
@@ -199,19 +247,59 @@ static struct ingest *ingest_for(struct batch *batch)
 	return ingest_new(&config);
 }
 
-static void feed(struct batch *batch, const struct chunk *chunk)
+static int feed_what(struct batch *batch, const uint8_t *data, size_t len)
+{
+	if (batch->way == WAY_RANGE)
+		return large_feed(batch, data, len);
+	if (!batch->ingest)
+		batch->ingest = ingest_for(batch);
+	return batch->ingest ? ingest_feed(batch->ingest, data, len) : -ENOMEM;
+}
+
+static void feed(struct batch *batch, const uint8_t *data, size_t len)
 {
 	if (batch->ingest_status)
 		return;
-	if (!batch->ingest)
-		batch->ingest = ingest_for(batch);
-	batch->ingest_status = batch->ingest ? ingest_feed(batch->ingest, chunk->data, chunk->len) :
-					       -ENOMEM;
+	batch->ingest_status = feed_what(batch, data, len);
 	if (!batch->ingest_status)
 		return;
 	lock_take(&batch->fetch->lock);
 	batch_cancel_locked(batch); /* the rest is of no use */
 	lock_give(&batch->fetch->lock);
+}
+
+static bool is_held(struct batch *batch)
+{
+	bool held;
+
+	if (batch->way != WAY_LARGE && batch->way != WAY_RANGE)
+		return false;
+	lock_take(&batch->fetch->lock);
+	held = large_stream_held_locked(batch);
+	lock_give(&batch->fetch->lock);
+	return held;
+}
+
+/* As far as the readers of a stream let it. Returns how many bytes. */
+static size_t feed_chunks(struct batch *batch, struct chunk_list *chunks)
+{
+	struct chunk *chunk;
+	size_t fed = 0;
+
+	while ((chunk = TAILQ_FIRST(chunks)) && !is_held(batch)) {
+		size_t piece = chunk->len - chunk->off;
+
+		if (batch->way == WAY_LARGE && piece > STREAM_PIECE)
+			piece = STREAM_PIECE;
+		feed(batch, chunk->data + chunk->off, piece);
+		chunk->off += piece;
+		fed += piece;
+		if (chunk->off < chunk->len)
+			continue;
+		TAILQ_REMOVE(chunks, chunk, entry);
+		free(chunk);
+	}
+	return fed;
 }
 
 /* Only one object is empty, and its id is known. */
@@ -247,12 +335,11 @@ static bool work_round(struct fetch *fetch, struct batch *batch)
 {
 	struct chunk_list chunks = TAILQ_HEAD_INITIALIZER(chunks);
 	struct cache_size *sizes = NULL;
-	size_t taken, size_count = 0;
-	struct chunk *chunk;
+	size_t fed, size_count = 0;
 	bool finished;
 
 	lock_take(&fetch->lock);
-	taken = batch_take_locked(batch, ROUND_LEN, &chunks);
+	batch_take_locked(batch, ROUND_LEN, &chunks);
 	if (batch->ended) { /* sizes are few and small: all at once */
 		sizes = batch->sizes;
 		size_count = batch->size_count;
@@ -261,21 +348,18 @@ static bool work_round(struct fetch *fetch, struct batch *batch)
 	}
 	lock_give(&fetch->lock);
 
-	while ((chunk = TAILQ_FIRST(&chunks))) {
-		TAILQ_REMOVE(&chunks, chunk, entry);
-		feed(batch, chunk);
-		free(chunk);
-	}
+	fed = feed_chunks(batch, &chunks);
 	if (sizes)
 		take_sizes(batch, sizes, size_count);
 	free(sizes);
 
 	lock_take(&fetch->lock);
-	batch->queued_len -= taken;
-	if (taken)
+	batch_give_back_locked(batch, &chunks);
+	batch->queued_len -= fed;
+	if (fed)
 		batch->progress_ms =
 			clock_ms(); /* what we are slow at is no stall of the server's */
-	if (batch->paused && !batch->held && batch->queued_len < BATCH_QUEUE_MAX / 2) {
+	if (batch->paused && !batch->held && batch->queued_len < queue_max(batch) / 2) {
 		batch->paused = false;
 		if (batch->call)
 			remote_call_resume(batch->call);
@@ -283,7 +367,8 @@ static bool work_round(struct fetch *fetch, struct batch *batch)
 	finished = batch->ended && TAILQ_EMPTY(&batch->chunks) && !batch->size_count;
 	if (!finished) {
 		batch->scheduled = false;
-		if (batch->ended || !TAILQ_EMPTY(&batch->chunks))
+		if ((batch->ended || !TAILQ_EMPTY(&batch->chunks)) &&
+		    !large_stream_held_locked(batch))
 			fetch_work_schedule_locked(fetch, batch);
 	}
 	lock_give(&fetch->lock);
@@ -298,11 +383,18 @@ void *fetch_ingest_run(void *arg)
 	for (;;) {
 		struct batch *batch;
 
-		while (TAILQ_EMPTY(&fetch->work) && !fetch->quit)
+		while (TAILQ_EMPTY(&fetch->work) && TAILQ_EMPTY(&fetch->larges.proofs) &&
+		       !fetch->quit)
 			lock_cond_wait(&fetch->work_cond, &fetch->lock);
 		batch = TAILQ_FIRST(&fetch->work);
-		if (!batch)
+		if (!batch && fetch->quit)
 			break;
+		if (!batch) {
+			lock_give(&fetch->lock);
+			large_prove_round(fetch);
+			lock_take(&fetch->lock);
+			continue;
+		}
 		TAILQ_REMOVE(&fetch->work, batch, work);
 		lock_give(&fetch->lock);
 		if (work_round(fetch, batch))

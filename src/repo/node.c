@@ -226,6 +226,45 @@ struct dir *node_set_dir_take(struct node *node, struct dir *dir)
 	return expected;
 }
 
+/* The first child at `*from` or behind it that is there, held; *from is its index then. */
+static struct node *child_take_from(struct node *node, size_t *from)
+{
+	struct dir *dir = node_dir(node);
+
+	for (; dir && *from < dir->count; ++*from) {
+		struct node *child = slot_take(node, (uint32_t)*from, NULL);
+
+		if (child)
+			return child;
+	}
+	return NULL;
+}
+
+void node_each_of(struct node *root, const struct oid *oid,
+		  void (*each)(void *arg, struct node *node), void *arg)
+{
+	struct node *node = root;
+	size_t from = 0;
+
+	for (;;) { /* every node on the way down is held; not recursive: see node_root_free() */
+		struct node *child = child_take_from(node, &from);
+
+		if (child) {
+			if (oid_equal(&child->oid, oid))
+				each(arg, child);
+			node = child;
+			from = 0;
+			continue;
+		}
+		if (node == root)
+			return;
+		child = node;
+		node = child->parent;
+		from = (size_t)child->index + 1;
+		node_forget(child->table, child, 1);
+	}
+}
+
 /* ---- forgetting ---- */
 
 /* Takes `count` away where that leaves some. False: the last ones would go. */

@@ -94,6 +94,10 @@ struct dir *node_set_dir_take(struct node *node, struct dir *dir);
  */
 struct node *node_child(struct node *parent, uint32_t index);
 
+/* Every node below `root` that is this object, held while `each` is called; no lock is held. */
+void node_each_of(struct node *root, const struct oid *oid,
+		  void (*each)(void *arg, struct node *node), void *arg);
+
 /* by one who knows it alive; node_forget(..., 1) gives it back */
 void node_hold(struct node *node);
 

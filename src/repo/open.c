@@ -176,6 +176,23 @@ static int tree_open(struct repo *repo, const char *subdir, struct xcp_error *er
 	return ret;
 }
 
+/* The names of a path with one "/" between them. NULL: out of memory. */
+static char *path_clean(const char *path)
+{
+	struct buf clean = BUF_INIT;
+	const char *rest = path ? path : "", *name;
+	size_t name_len;
+	char *out;
+
+	while (next_name(&rest, &name, &name_len)) {
+		if (buf_addf(&clean, "%s%.*s", clean.len ? "/" : "", (int)name_len, name))
+			break;
+	}
+	out = buf_str(&clean) ? (char *)buf_detach(&clean, &name_len) : NULL;
+	buf_release(&clean);
+	return out;
+}
+
 static struct repo *repo_new(const struct repo_config *config)
 {
 	struct repo *repo = calloc(1, sizeof(*repo));
@@ -184,10 +201,11 @@ static struct repo *repo_new(const struct repo_config *config)
 		return NULL;
 	repo->fetch = config->fetch;
 	repo->nodes = config->nodes;
+	repo->subdir = path_clean(config->subdir);
 	repo->inodes = inode_table_new(INODE_BITS);
 	repo->walks = walk_memory_new();
 	atomic_flag_clear(&repo->keeping);
-	if (!repo->inodes || !repo->walks || repo_inodes_load(repo))
+	if (!repo->subdir || !repo->inodes || !repo->walks || repo_inodes_load(repo))
 		repo_close(&repo);
 	return repo;
 }
@@ -232,5 +250,6 @@ void repo_close(struct repo **repo_ptr)
 	node_root_free(&repo->root);
 	inode_table_free(&repo->inodes);
 	walk_memory_free(&repo->walks);
+	free(repo->subdir);
 	free(repo);
 }

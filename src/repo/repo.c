@@ -72,6 +72,7 @@ void repo_wait_release(struct repo_wait *wait)
 {
 	content_unref(wait->content);
 	wait->content = NULL;
+	fetch_waiter_release(&wait->waiter);
 }
 
 /* What the wait brought, when it is `oid`; borrowed. */
@@ -460,11 +461,79 @@ static int check_cached(struct repo *repo, struct node *node, struct spans *out)
 	return ret;
 }
 
+/* Where a file is, from the root of the commit's tree. */
+struct place_of {
+	struct repo *repo;
+	struct node *node;
+};
+
+static int place_find(void *arg, struct oid *out_commit, struct buf *out_path)
+{
+	const struct place_of *of = arg;
+	int ret = 0;
+
+	*out_commit = of->repo->identity.commit;
+	if (*of->repo->subdir)
+		ret = buf_addf(out_path, "%s/", of->repo->subdir);
+	return ret ? ret : repo_path(of->repo, of->node, out_path);
+}
+
+/* Some of a large file. */
+static int read_part(struct repo *repo, struct node *node, uint64_t off, size_t len,
+		     struct repo_wait *wait, struct spans *out)
+{
+	struct place_of of = { repo, node };
+	const struct fetch_part part = {
+		.oid = node->oid,
+		.size = node_size(node),
+		.off = off,
+		.len = len,
+		.place = place_find,
+		.arg = &of,
+	};
+	struct content *content;
+	int ret;
+
+	node_hold(node); /* the wait may outlast the node */
+	ret = fetch_part(repo->fetch, &part, wait ? &wait->waiter : NULL, out, &content);
+	if (ret == 1 && content)
+		ret = read_content(repo, node, content, off, len, out);
+	else if (ret == 1)
+		ret = node_size_proven(node) || !fetch_has(repo->fetch, &node->oid) ?
+			      0 :
+			      check_cached(repo, node, out);
+	else if (ret == 0)
+		ret = REPO_PARKED;
+	content_unref(content);
+	node_forget(repo->nodes, node, 1);
+	return ret;
+}
+
+static int read_small(struct repo *repo, struct node *node, uint64_t off, size_t len,
+		      struct repo_wait *wait, struct spans *out)
+{
+	struct content *content;
+	int ret = fetch_read(repo->fetch, &node->oid, off, len, out);
+
+	if (ret != -ENOENT)
+		return ret ? ret : check_cached(repo, node, out);
+	ret = content_fetch(repo, node, wait, &content);
+	if (ret)
+		return ret;
+	if (!content) { /* a large one has come into the cache meanwhile */
+		ret = fetch_read(repo->fetch, &node->oid, off, len, out);
+		return ret ? ret : check_cached(repo, node, out);
+	}
+	ret = read_content(repo, node, content, off, len, out);
+	content_unref(content);
+	return ret;
+}
+
 int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len,
 	      struct repo_wait *wait, struct spans *out)
 {
 	struct content *content = wait_content(wait, &node->oid);
-	int ret;
+	uint64_t size;
 
 	if (node_is_dir(node))
 		return -EISDIR;
@@ -478,19 +547,10 @@ int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len,
 		len = READ_MAX_LEN;
 	if (content)
 		return read_content(repo, node, content, off, len, out);
-	ret = fetch_read(repo->fetch, &node->oid, off, len, out);
-	if (ret != -ENOENT)
-		return ret ? ret : check_cached(repo, node, out);
-	ret = content_fetch(repo, node, wait, &content);
-	if (ret)
-		return ret;
-	if (!content) { /* a large one has come into the cache meanwhile */
-		ret = fetch_read(repo->fetch, &node->oid, off, len, out);
-		return ret ? ret : check_cached(repo, node, out);
-	}
-	ret = read_content(repo, node, content, off, len, out);
-	content_unref(content);
-	return ret;
+	size = node_size(node);
+	if (size != NODE_SIZE_UNKNOWN && fetch_is_large(repo->fetch, size))
+		return read_part(repo, node, off, len, wait, out);
+	return read_small(repo, node, off, len, wait, out);
 }
 
 static int link_target(struct repo *repo, struct node *node, struct content *content,
@@ -592,6 +652,13 @@ int repo_path(struct repo *repo, struct node *node, struct buf *out)
 	}
 	out->len += len;
 	return 0;
+}
+
+void repo_withdraw(struct repo *repo, const struct oid *oid,
+		   void (*drop)(void *arg, struct node *node), void *arg)
+{
+	node_each_of(repo->root, oid, drop, arg);
+	fetch_withdrawn(repo->fetch, oid);
 }
 
 void repo_totals(struct repo *repo, struct repo_totals *out)

@@ -172,6 +172,13 @@ void repo_origin(struct repo *repo, struct node *node, struct repo_origin *out);
 /* The path from the mount's root, "" for it. Appends to out. */
 int repo_path(struct repo *repo, struct node *node, struct buf *out);
 
+/*
+ * After fetch's word that bytes of this blob were wrong: calls `drop` with every node of it, held
+ * meanwhile; till then reads of it fail with -EBADMSG. Waits as long as `drop` does.
+ */
+void repo_withdraw(struct repo *repo, const struct oid *oid,
+		   void (*drop)(void *arg, struct node *node), void *arg);
+
 /* Totals for statfs: files and bytes known; never waits. */
 struct repo_totals {
 	uint64_t nodes, bytes_known;

@@ -21,6 +21,7 @@ struct repo {
 	struct fetch *fetch;	  /* borrowed */
 	struct node_table *nodes; /* borrowed */
 	struct repo_identity identity;
+	char *subdir; /* owned: "a/b", "" for the whole tree */
 	struct node *root;
 	struct inode_table *inodes;
 	struct walk_memory *walks;

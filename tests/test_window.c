@@ -1,0 +1,174 @@
+/*
+ * Tests of src/fetch/window.c: what a reader's steps make of its window.
+ */
+#include "fetch/window.h"
+
+#include "tap.h"
+
+#define KIB ((uint64_t)1024)
+#define MIB ((uint64_t)1024 * 1024)
+
+static struct windows windows;
+
+static struct window *read_at(uint64_t off, uint64_t len)
+{
+	return windows_read(&windows, off, len);
+}
+
+static void test_the_first_read_asks_for_a_first_window(void)
+{
+	windows_init(&windows, 32 * MIB);
+	CHECK_UINT(windows_end(&windows), 0);
+	read_at(0, 100);
+	CHECK_UINT(windows_end(&windows), MIB);
+	windows_init(&windows, 32 * MIB);
+	read_at(0, 2 * MIB);
+	CHECK_UINT(windows_end(&windows), 2 * MIB); /* the read itself, and nothing more */
+}
+
+static void test_a_read_elsewhere_asks_for_itself(void)
+{
+	struct window *window;
+
+	windows_init(&windows, 32 * MIB);
+	window = read_at(50 * MIB, MIB);
+	CHECK_UINT(window_end(window), 51 * MIB);
+	window_starved(&windows, window, 50 * MIB);
+	CHECK_UINT(window_end(window), 51 * MIB);
+}
+
+/* As the kernel cuts 1 MiB for an ordinary user: two bytes at most for one that is read. */
+static void test_a_short_run_elsewhere_asks_for_half_as_much_more(void)
+{
+	struct window *window = NULL;
+
+	windows_init(&windows, 32 * MIB);
+	for (uint64_t off = 0; off < MIB; off += 128 * KIB)
+		window = read_at(50 * MIB + off, 128 * KIB);
+	CHECK_UINT(window_end(window), 51 * MIB + 512 * KIB);
+	window_starved(&windows, window, 51 * MIB);
+	CHECK_UINT(window_end(window), 51 * MIB + 512 * KIB);
+	for (uint64_t off = MIB; off < 2 * MIB; off += 128 * KIB)
+		window = read_at(50 * MIB + off, 128 * KIB);
+	CHECK_UINT(window_end(window), 53 * MIB); /* sure now */
+}
+
+static void test_it_doubles_on_starvation_only(void)
+{
+	struct window *window = read_at(0, 128 * KIB);
+
+	windows_init(&windows, 8 * MIB);
+	for (uint64_t off = 0; off < 6 * MIB; off += 128 * KIB)
+		window = read_at(off, 128 * KIB);
+	CHECK_UINT(window->len, MIB);
+	window_starved(&windows, window, 6 * MIB);
+	CHECK_UINT(window->len, 2 * MIB);
+	/* what was asked for only now cannot be here yet */
+	window_starved(&windows, window, 7 * MIB);
+	CHECK_UINT(window->len, 2 * MIB);
+	for (uint64_t off = 6 * MIB; off < 8 * MIB; off += 128 * KIB)
+		window = read_at(off, 128 * KIB);
+	window_starved(&windows, window, 8 * MIB);
+	CHECK_UINT(window->len, 4 * MIB);
+	CHECK_UINT(window_end(window), 12 * MIB);
+	for (unsigned i = 0; i < 5; i++) {
+		read_at(window->next, window_end(window) - window->next);
+		window_starved(&windows, window, window->next);
+	}
+	CHECK_UINT(window->len, 8 * MIB); /* not beyond what there is */
+}
+
+static void test_reads_ahead_in_any_order_are_one_run(void)
+{
+	static const unsigned order[] = { 0, 2, 1, 4, 3, 7, 5, 6, 8, 11, 10, 9 };
+	struct window *window, *first = NULL;
+
+	windows_init(&windows, 32 * MIB);
+	for (unsigned i = 0; i < sizeof(order) / sizeof(*order); i++) {
+		window = read_at(order[i] * 128 * KIB, 128 * KIB);
+		first = first ? first : window;
+		CHECK(window == first);
+	}
+	CHECK_UINT(first->next, 12 * 128 * KIB);
+	CHECK_UINT(window_end(first), 12 * 128 * KIB + MIB);
+}
+
+static void test_two_readers_are_two_runs(void)
+{
+	struct window *low, *high;
+
+	windows_init(&windows, 32 * MIB);
+	for (unsigned i = 0; i < 30; i++) {
+		low = read_at(i * 128 * KIB, 128 * KIB);
+		high = read_at(40 * MIB + i * 128 * KIB, 128 * KIB);
+		CHECK(low != high);
+	}
+	CHECK_UINT(window_end(low), 30 * 128 * KIB + MIB);
+	CHECK_UINT(window_end(high), 40 * MIB + 30 * 128 * KIB + MIB);
+}
+
+static void test_a_third_takes_the_place_of_the_one_that_stopped(void)
+{
+	struct window *low;
+
+	windows_init(&windows, 32 * MIB);
+	read_at(0, MIB);
+	low = read_at(0, MIB);
+	read_at(40 * MIB, MIB);
+	read_at(MIB, MIB);
+	read_at(80 * MIB, MIB);
+	CHECK_UINT(low->next, 2 * MIB);
+	CHECK_UINT(windows_end(&windows), 81 * MIB);
+}
+
+static void test_a_step_back_stays_in_the_run(void)
+{
+	struct window *window;
+
+	windows_init(&windows, 32 * MIB);
+	for (unsigned i = 0; i < 4; i++)
+		window = read_at(i * MIB, MIB);
+	CHECK(read_at(3 * MIB + 10, 100) == window);
+	CHECK_UINT(window->next, 4 * MIB);
+	CHECK(read_at(MIB, 100) != window);
+}
+
+static void test_it_shrinks_to_a_block_and_grows_again(void)
+{
+	struct window *window;
+
+	windows_init(&windows, 32 * MIB);
+	read_at(0, MIB);
+	window = read_at(MIB, MIB);
+	for (unsigned i = 0; i < 10; i++)
+		window_shrink(window);
+	CHECK_UINT(window->len, WINDOW_MIN_LEN);
+	window_starved(&windows, window, 4 * MIB);
+	CHECK_UINT(window->len, 2 * WINDOW_MIN_LEN);
+}
+
+static void test_the_ends_of_numbers(void)
+{
+	windows_init(&windows, 0);
+	read_at(UINT64_MAX - 10, 100);
+	read_at(UINT64_MAX, 100);
+	CHECK_UINT(windows_end(&windows), UINT64_MAX);
+	CHECK_UINT(windows.max_len, WINDOW_MIN_LEN);
+}
+
+int main(int argc, char **argv)
+{
+	(void)argc;
+	tap_args(argv);
+	TAP_RUN(test_the_first_read_asks_for_a_first_window);
+	TAP_RUN(test_a_read_elsewhere_asks_for_itself);
+	TAP_RUN(test_a_short_run_elsewhere_asks_for_half_as_much_more);
+	TAP_RUN(test_it_doubles_on_starvation_only);
+	TAP_RUN(test_reads_ahead_in_any_order_are_one_run);
+	TAP_RUN(test_two_readers_are_two_runs);
+	TAP_RUN(test_a_third_takes_the_place_of_the_one_that_stopped);
+	TAP_RUN(test_a_step_back_stays_in_the_run);
+	TAP_RUN(test_it_shrinks_to_a_block_and_grows_again);
+	TAP_RUN(test_the_ends_of_numbers);
+	return tap_done();
+}
