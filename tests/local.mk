@@ -63,6 +63,7 @@ UNIT_TESTS += %D%/test_segment
 UNIT_TESTS += %D%/test_session
 UNIT_TESTS += %D%/test_source
 UNIT_TESTS += %D%/test_spool
+UNIT_TESTS += %D%/test_step
 UNIT_TESTS += %D%/test_tap
 UNIT_TESTS += %D%/test_tuning
 UNIT_TESTS += %D%/test_uri
@@ -160,6 +161,7 @@ dist_noinst_DATA += %D%/e2e/wire.py
 # Tests of the repo link a fetch and a remote that do what they say.
 %C%_test_repo_SOURCES = %D%/test_repo.c %D%/fake_fetch.c
 %C%_test_resolve_SOURCES = %D%/test_resolve.c %D%/fake_fetch.c
+%C%_test_step_SOURCES = %D%/test_step.c %D%/fake_fetch.c
 %C%_test_walk_SOURCES = %D%/test_walk.c %D%/fake_fetch.c
 
 LDADD = $(XCPFS_LIBS) $(XCPFS_SYSTEM_LIBS)
