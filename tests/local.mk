@@ -110,6 +110,7 @@ E2E_TESTS += %D%/e2e_clock.py
 E2E_TESTS += %D%/e2e_credentials.py
 E2E_TESTS += %D%/e2e_faults.py
 E2E_PENDING += %D%/e2e_lies.py
+E2E_TESTS += %D%/e2e_fill.py
 E2E_TESTS += %D%/e2e_hostile.py
 E2E_TESTS += %D%/e2e_hosts.py
 E2E_TESTS += %D%/e2e_http_differential.py

@@ -307,12 +307,17 @@ static int serve_open(struct serve *serve, struct xcp_error *err)
 	if (ret)
 		return ret;
 	note_offline(serve);
-	return open_session(serve, err);
+	ret = open_session(serve, err);
+	if (!ret && serve->config->settings->fill && fill_start(serve->repo, &serve->fill))
+		log_warn("%s: cannot start a thread that brings the rest; going on without",
+			 serve->config->source->shown);
+	return ret;
 }
 
 static void serve_close(struct serve *serve)
 {
 	control_close(&serve->control);
+	fill_stop(&serve->fill);
 	/* what is parked is answered while there is a session to answer to */
 	if (serve->fetch)
 		fetch_close(&serve->fetch);

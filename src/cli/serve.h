@@ -21,6 +21,7 @@
 #include "mount/control.h"
 #include "mount/session.h"
 #include "remote/remote.h"
+#include "repo/fill.h"
 #include "repo/repo.h"
 
 struct serve_config { /* all borrowed during serve_run() */
@@ -49,6 +50,7 @@ struct serve {
 	struct fetch *fetch;
 	struct node_table *nodes;
 	struct repo *repo;
+	struct fill *fill; /* NULL: not asked for */
 	struct session *session;
 	struct control *control;
 	int64_t started_s;   /* for people */

@@ -34,6 +34,8 @@ static const struct option_row rows[] = {
 	  "How much buffers may hold together, such as 32M (64M, or a sixteenth of what there "
 	  "is)." },
 	{ "offline", 0, NULL, "Ask the remote nothing: show what is in the cache." },
+	{ "fill", 0, NULL,
+	  "Bring the small files that nobody asked for too, while nothing else goes on." },
 	{ "log-level", 0, "LEVEL", "error, warn, info (default) or debug." },
 	{ "log-file", 0, "FILE",
 	  "Append log lines to this file instead of sending them to syslog." },

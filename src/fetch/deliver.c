@@ -191,7 +191,8 @@ bool fetch_deliver(struct fetch *fetch, struct batch *batch, struct content *con
 	stored = store(fetch, content);
 	if (!stored)
 		batch->dropped++;
-	if (!waited && stored && content->type == OBJECT_BLOB && batch->way != WAY_EVERYTHING)
+	if (!waited && stored && content->type == OBJECT_BLOB && batch->way != WAY_EVERYTHING &&
+	    batch->lane != LANE_FILL)
 		brought(fetch, content, step);
 	lock_take(&fetch->lock);
 	stored_locked(fetch, content, stored);

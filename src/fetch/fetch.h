@@ -223,6 +223,15 @@ int fetch_commit(struct fetch *fetch, const struct oid *commit, struct fetch_wai
 		 struct content **out);
 
 /*
+ * Brings the small files of a tree in the background: all below it (`deep`), or its own. HERE: they
+ * came at some time; WAITS: they are on their way; ASKED: now they are. -EBUSY while readers are
+ * served, and for a second after; -EOPNOTSUPP on a server without filters; -ENETUNREACH offline.
+ * Nobody is told when they have come: ask again. A reader who needs the line ends it.
+ */
+enum fetch_fill { FETCH_FILL_HERE = 1, FETCH_FILL_WAITS, FETCH_FILL_ASKED };
+int fetch_fill(struct fetch *fetch, const struct oid *tree, bool deep);
+
+/*
  * The next commit that is brought is asked for as a step from this one, all of whose trees are
  * here: the server leaves out what did not change, and sends deltas against it. `whole`: all its
  * small blobs are here too, so the new one's come along. A server that cannot do that gets an

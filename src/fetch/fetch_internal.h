@@ -98,6 +98,7 @@ struct fetch {
 	unsigned lones_left;	   /* so many may follow each other; one comes back each second */
 	uint64_t lones_counted_ms; /* when lones_left was last thought about */
 	unsigned sizes_gathered;   /* how often sizes were asked for in bulk */
+	uint64_t demand_ms;	   /* something was wanted that is not here */
 	uint64_t walk_ms;	   /* somebody waited for what a walk brings */
 	uint64_t rescued_ms;	   /* the last time that waits under a walk went out alone */
 	uint64_t progress_ms;	   /* something came, from whatever call */
@@ -126,6 +127,8 @@ void fetch_settle(struct fetch *fetch, struct batch *batch);
 
 /* Called for each piece of a subtree's answer: false when it is far enough ahead. */
 bool fetch_walk_may_go_on_locked(struct fetch *fetch, struct batch *batch);
+/* Ends what is brought in the background when somebody needs the line. */
+void fetch_fill_yield_locked(struct fetch *fetch);
 /* Resumes those that somebody waits for, or whose readers have caught up. */
 void fetch_walks_resume_locked(struct fetch *fetch);
 /* Ends those that nobody follows; lets waits that take long go out alone. */

@@ -366,6 +366,7 @@ void fetch_pump(struct fetch *fetch)
 		struct batch *batch;
 
 		lock_take(&fetch->lock);
+		fetch_fill_yield_locked(fetch);
 		fetch_walks_resume_locked(fetch);
 		batch = next_locked(fetch);
 		if (!batch)

@@ -3,9 +3,13 @@
  * ahead of its readers nor go on when they have gone, and who waits for what comes last in it must
  * not wait for all the rest.
  *
+ * What is brought in the background (fetch_fill) is the same without readers.
+ *
  * Far ahead, it is paused: the server waits, the line is free for others. Followed by nobody for a
  * while, it is cancelled. A wait that takes long goes out by itself, asked for by id.
  */
+#include <errno.h>
+
 #include "base/clock.h"
 #include "fetch/fetch_internal.h"
 
@@ -15,6 +19,7 @@
 #define RESCUE_MIN_MS 1000
 #define RESCUE_SILENT_MS 3000 /* while the server still thinks */
 #define RESCUE_ROUND_TRIPS 8
+#define FILL_IDLE_MS 1000
 
 static bool far_ahead(const struct fetch *fetch, unsigned share)
 {
@@ -99,9 +104,75 @@ void fetch_walks_tick_locked(struct fetch *fetch, uint64_t now_ms, struct ending
 	struct batch *batch;
 
 	TAILQ_FOREACH(batch, &fetch->batches, entry) {
-		if (batch->way != WAY_SUBTREE)
+		if (batch->way != WAY_SUBTREE || batch->lane == LANE_FILL)
 			continue;
 		let_go_locked(fetch, batch, now_ms);
 		rescue_locked(fetch, batch, now_ms, ending);
 	}
+}
+
+/* ---- in the background ---- */
+
+/* Others than those in the background are under way or wait. */
+static bool line_needed_locked(const struct fetch *fetch)
+{
+	const struct batch *batch;
+
+	for (int lane = 0; lane < LANE_FILL; lane++) {
+		for (int way = 0; way < WAY_COUNT; way++) {
+			if (fetch->table.queued[lane][way])
+				return true;
+		}
+	}
+	TAILQ_FOREACH(batch, &fetch->batches, entry) {
+		if (batch->lane != LANE_FILL)
+			return true;
+	}
+	return false;
+}
+
+void fetch_fill_yield_locked(struct fetch *fetch)
+{
+	struct batch *batch;
+
+	if (!line_needed_locked(fetch))
+		return;
+	TAILQ_FOREACH(batch, &fetch->batches, entry) {
+		if (batch->lane == LANE_FILL && !batch->cancel_wanted && !wanted_locked(batch))
+			batch_cancel_locked(batch);
+	}
+}
+
+static int fill_locked(struct fetch *fetch, const struct oid *tree, enum flight_kind kind)
+{
+	struct flight *flight = flight_find_locked(&fetch->table, tree, kind);
+
+	if (flight)
+		return FETCH_FILL_WAITS;
+	if (fetch->closing)
+		return -ECANCELED;
+	if (!fetch_can_crawl_locked(fetch) || !fetch_can_list_locked(fetch))
+		return -EOPNOTSUPP;
+	if (line_needed_locked(fetch) || clock_ms() < fetch->demand_ms + FILL_IDLE_MS)
+		return -EBUSY;
+	flight = fetch_carrier_of_tree_locked(fetch, tree, kind);
+	if (!flight)
+		return -ENOMEM;
+	flight_queue_locked(&fetch->table, flight, LANE_FILL, flight->way);
+	return FETCH_FILL_ASKED;
+}
+
+int fetch_fill(struct fetch *fetch, const struct oid *tree, bool deep)
+{
+	int status;
+
+	if (fetch_listed(fetch, tree, true) || (!deep && fetch_listed(fetch, tree, false)))
+		return FETCH_FILL_HERE;
+	if (fetch->config.offline)
+		return -ENETUNREACH;
+	lock_take(&fetch->lock);
+	status = fill_locked(fetch, tree, deep ? FLIGHT_SUBTREE : FLIGHT_LISTING);
+	lock_give(&fetch->lock);
+	fetch_pump(fetch);
+	return status;
 }

@@ -60,6 +60,7 @@ static int join_old_locked(struct want *want, struct content **out)
 	struct flight_table *table = &want->fetch->table;
 	struct flight *flight = flight_find_locked(table, &want->oid, FLIGHT_CONTENT);
 
+	want->fetch->demand_ms = clock_ms();
 	if (flight && flight->state == FLIGHT_ARRIVED) {
 		*out = content_ref(flight->content);
 		return 1;

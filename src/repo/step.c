@@ -9,11 +9,11 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "git/object.h"
+#include "repo/tree.h"
 
 #define FACT_LAST "last"
 #define FACT_LAST_KEY "commit"
-#define DEPTH_MAX 100u
-#define OBJECT_MAX_LEN ((size_t)64 << 20)
+#define COMMIT_MAX_LEN ((size_t)64 << 20)
 
 static bool recall(struct fetch *fetch, struct oid *out)
 {
@@ -36,30 +36,19 @@ void step_remember(struct fetch *fetch, const struct oid *commit)
 		log_debug("repo: cannot remember %s as the last commit: %s", hex, strerror(-ret));
 }
 
-static bool is_file(enum tree_mode mode)
-{
-	return mode == TREE_MODE_FILE || mode == TREE_MODE_EXEC || mode == TREE_MODE_LINK;
-}
-
 /* All trees and all small blobs. Ends at the first that is not: a tree read in parts is soon seen. */
 static bool tree_is_whole(struct fetch *fetch, const struct oid *oid, unsigned depth)
 {
-	struct content *content;
+	struct block *tree = depth < TREE_DEPTH_MAX ? tree_block(fetch, oid) : NULL;
 	struct tree_cursor cursor;
 	struct tree_entry entry;
-	struct block *tree;
-	bool whole = depth < DEPTH_MAX;
+	bool whole = true;
 
-	if (fetch_get(fetch, oid, OBJECT_MAX_LEN, &content))
+	if (!tree)
 		return false;
-	if (content->type != OBJECT_TREE || content_block(content, OBJECT_MAX_LEN, &tree)) {
-		content_unref(content);
-		return false;
-	}
-	content_unref(content);
 	tree_cursor_init(&cursor, (enum oid_algo)oid->algo, tree->data, tree->len);
 	while (whole && tree_next(&cursor, &entry) == 1) {
-		if (is_file(entry.mode))
+		if (tree_mode_is_file(entry.mode))
 			whole = fetch_is_settled(fetch, &entry.oid);
 		else if (entry.mode == TREE_MODE_DIR)
 			whole = tree_is_whole(fetch, &entry.oid, depth + 1);
@@ -75,9 +64,9 @@ static bool commit_is_whole(struct fetch *fetch, const struct oid *oid)
 	struct block *block;
 	bool whole = false;
 
-	if (fetch_get(fetch, oid, OBJECT_MAX_LEN, &content))
+	if (fetch_get(fetch, oid, COMMIT_MAX_LEN, &content))
 		return false;
-	if (content->type == OBJECT_COMMIT && !content_block(content, OBJECT_MAX_LEN, &block)) {
+	if (content->type == OBJECT_COMMIT && !content_block(content, COMMIT_MAX_LEN, &block)) {
 		whole = !commit_parse((enum oid_algo)oid->algo, block->data, block->len, &commit) &&
 			tree_is_whole(fetch, &commit.tree, 0);
 		block_unref(block);

@@ -15,12 +15,12 @@
 #include "base/lock.h"
 #include "git/object.h"
 #include "repo/node_internal.h"
+#include "repo/tree.h"
 
 /* nothing below is walked into; longer paths cannot be named in one call */
-#define DEPTH_MAX 100u
+#define DEPTH_MAX TREE_DEPTH_MAX
 #define PATIENCE_MAX 8192 /* things passed in vain */
 #define TREE_COST 8	  /* a tree is read, decompressed, checked */
-#define TREE_LEN_MAX ((size_t)64 << 20)
 /* after a walk over everything: what is still missing was lost, and may be asked for again */
 #define COVERED_FOR_MS 5000u
 
@@ -286,21 +286,13 @@ static void own_directory(struct walker *walker, uint32_t index)
 /* ---- the tree ---- */
 
 /* A tree that is here: one that the kernel's nodes hold, or the cache's. NULL when it is not. */
-static struct block *tree_get(struct fetch *fetch, const struct node *dir, const struct oid *oid)
+static struct block *tree_get(struct walker *walker, const struct oid *oid)
 {
-	struct content *content = NULL;
-	struct block *block = NULL;
-
-	for (const struct node *node = dir; node; node = node->parent) {
+	for (const struct node *node = walker->dir; node; node = node->parent) {
 		if (oid_equal(&node->oid, oid) && node_dir(node)->block)
 			return block_ref(node_dir(node)->block);
 	}
-	if (fetch_get(fetch, oid, TREE_LEN_MAX, &content))
-		return NULL;
-	if (content->type == OBJECT_TREE && content_block(content, TREE_LEN_MAX, &block))
-		block = NULL;
-	content_unref(content);
-	return block;
+	return tree_block(walker->fetch, oid);
 }
 
 static void frame_phase(struct frame *frame, enum oid_algo algo, bool files, uint32_t from)
@@ -316,7 +308,7 @@ static bool frame_push(struct walker *walker, const struct oid *oid, bool files,
 	struct frame *frame = &walker->frames[walker->at.depth];
 
 	pass(walker, TREE_COST);
-	frame->tree = tree_get(walker->fetch, walker->dir, oid);
+	frame->tree = tree_get(walker, oid);
 	if (!frame->tree)
 		return false;
 	frame_phase(frame, oid->algo, files, from);
@@ -337,11 +329,6 @@ static bool frame_pop(struct walker *walker)
 	return true;
 }
 
-static bool mode_is_file(enum tree_mode mode)
-{
-	return mode == TREE_MODE_FILE || mode == TREE_MODE_EXEC || mode == TREE_MODE_LINK;
-}
-
 /*
  * The frame's next entry of its phase. False at the end of the tree (a broken one ends where it
  * is broken).
@@ -354,7 +341,7 @@ static bool frame_next(struct walker *walker, struct tree_entry *out)
 		uint32_t off = (uint32_t)((const uint8_t *)out->name - frame->tree->data);
 
 		if (off < frame->from ||
-		    (frame->files ? !mode_is_file(out->mode) : out->mode != TREE_MODE_DIR))
+		    (frame->files ? !tree_mode_is_file(out->mode) : out->mode != TREE_MODE_DIR))
 			continue;
 		walker->at.off[walker->at.depth] = off;
 		return true;
@@ -569,34 +556,12 @@ int walk_tree(void *arg, unsigned up, struct oid *out)
 	return 0;
 }
 
-/* As deep as walks go: every level is a tree held in memory, and a call of this function. */
-static size_t count_files(const struct walk *walk, const struct oid *oid, unsigned depth,
-			  size_t max)
-{
-	struct block *tree = tree_get(walk->fetch, walk->node->parent, oid);
-	struct tree_cursor cursor;
-	struct tree_entry entry;
-	size_t count = 0;
-
-	if (!tree)
-		return 0;
-	tree_cursor_init(&cursor, oid->algo, tree->data, tree->len);
-	while (count < max && tree_next(&cursor, &entry) == 1) {
-		if (mode_is_file(entry.mode))
-			count++;
-		else if (entry.mode == TREE_MODE_DIR && depth < DEPTH_MAX)
-			count += count_files(walk, &entry.oid, depth + 1, max - count);
-	}
-	block_unref(tree);
-	return count;
-}
-
 size_t walk_count(void *arg, unsigned up, size_t max)
 {
 	const struct walk *walk = arg;
 	const struct node *dir = dir_above(walk, up);
 
-	return dir ? count_files(walk, &dir->oid, 0, max) : 0;
+	return dir ? tree_count_files(walk->fetch, &dir->oid, max) : 0;
 }
 
 int walk_children(void *arg, unsigned up, struct fetch_list *out)
