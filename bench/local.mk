@@ -3,6 +3,10 @@
 EXTRA_PROGRAMS =
 EXTRA_PROGRAMS += %D%/bench_cache
 EXTRA_PROGRAMS += %D%/bench_node
-CLEANFILES += $(EXTRA_PROGRAMS)
 
 %C%_bench_node_SOURCES = %D%/bench_node.c tests/fake_fetch.c
+
+# The hot path, beside a file system that does nothing.
+EXTRA_PROGRAMS += %D%/bench_requests
+EXTRA_PROGRAMS += %D%/null_fs
+CLEANFILES += $(EXTRA_PROGRAMS)

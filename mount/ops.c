@@ -82,7 +82,7 @@ void op_finish(struct op *op, int status, bool parked)
 	if (status == 0)
 		op->class->answer(op);
 	else if (kind == SESSION_LOOKUP && status == -ENOENT)
-		reply_missing(op->req);
+		reply_missing(op);
 	else
 		reply_error(op->req, -status);
 

@@ -62,8 +62,8 @@ void reply_entry_param(const struct session *session, struct node *node,
 {
 	memset(out, 0, sizeof(*out));
 	out->ino = node_id(session->nodes, node);
-	out->entry_timeout = REPLY_TTL_S;
-	out->attr_timeout = attr->size_known ? REPLY_TTL_S : 0;
+	out->entry_timeout = session->options.entry_timeout_s;
+	out->attr_timeout = attr->size_known ? session->options.attr_timeout_s : 0;
 	reply_stat(session, attr, &out->attr);
 }
 
@@ -84,11 +84,13 @@ void reply_found(struct op *op, struct node *node)
 		node_forget(session->nodes, node, 1);
 }
 
-void reply_missing(fuse_req_t req)
+void reply_missing(struct op *op)
 {
-	struct fuse_entry_param entry = { .ino = 0, .entry_timeout = REPLY_TTL_S };
+	struct fuse_entry_param entry = {
+		.ino = 0, .entry_timeout = op->session->options.negative_timeout_s
+	};
 
-	fuse_reply_entry(req, &entry);
+	fuse_reply_entry(op->req, &entry);
 }
 
 void reply_attr(struct op *op, const struct repo_attr *attr)
@@ -96,7 +98,7 @@ void reply_attr(struct op *op, const struct repo_attr *attr)
 	struct stat st;
 
 	reply_stat(op->session, attr, &st);
-	fuse_reply_attr(op->req, &st, attr->size_known ? REPLY_TTL_S : 0);
+	fuse_reply_attr(op->req, &st, attr->size_known ? op->session->options.attr_timeout_s : 0);
 }
 
 /* Only the attributes: that takes no lock in the kernel that this request may hold. */

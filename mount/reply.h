@@ -1,8 +1,8 @@
 /*
  * reply: how what happened is told to the kernel: errnos, attributes, time to live.
  *
- * Content never changes, so everything that is known is told for a year. A size that is not known
- * is told for no time at all and as REPO_SIZE_PLACEHOLDER, never as known.
+ * Content never changes, so everything that is known is told for a year, or for as long as -o says.
+ * A size that is not known is told for no time at all and as REPO_SIZE_PLACEHOLDER, never as known.
  *
  * Threads: any.
  */
@@ -13,8 +13,6 @@
 #include <sys/stat.h>
 
 #include "mount/op.h"
-
-#define REPLY_TTL_S (365 * 24 * 3600.0)
 
 /*
  * What an operation returned, as the errno (positive) that the kernel is told. What a reader cannot
@@ -41,7 +39,7 @@ void reply_entry_param(const struct session *session, struct node *node,
  */
 void reply_error(fuse_req_t req, int kernel_errno);
 void reply_found(struct op *op, struct node *node); /* takes over the node's lookup count */
-void reply_missing(fuse_req_t req);		    /* no such name, kept as a negative entry */
+void reply_missing(struct op *op);		    /* no such name, kept as a negative entry */
 void reply_attr(struct op *op, const struct repo_attr *attr);
 void reply_spans(struct op *op, struct spans *spans); /* gives the spans back */
 /* What the kernel knows of the op's node is wrong: it is to ask again. Before the reply. */
