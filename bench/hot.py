@@ -185,9 +185,10 @@ def trees(repo, cache, tree):
     warm(repo, cache, tree)
 
 
-def memory(repo, cache, tree):
+def memory(repo):
     """A crawl of a cold mount, then the same tree known but not read."""
-    with mount(repo) as mounted, proc.RssSampler(mounted.pid) as rss:
+    cache = env.folder("cache")
+    with mount(repo, cache=cache) as mounted, proc.RssSampler(mounted.pid) as rss:
         run("grep", "-rc", "no such words", mounted.path)
         mounted.idle()
         say("crawl_rss_anon_max", "KiB", rss.max_kib)
@@ -211,11 +212,15 @@ def checkout(repo):
 def main():
     repo = Path(sys.argv[1]).resolve()
     wanted = sys.argv[2:] or ["requests", "crowd", "tree", "memory"]
+    if "memory" in wanted:
+        memory(repo)
+    if wanted == ["memory"]:
+        return
     cache, tree = env.folder("cache"), checkout(repo)
     fill(repo, cache)
-    for name in wanted:
-        {"requests": requests, "crowd": crowd, "tree": trees, "memory": memory}[name](
-            repo, cache, tree)
+    for name, measure in (("requests", requests), ("crowd", crowd), ("tree", trees)):
+        if name in wanted:
+            measure(repo, cache, tree)
 
 
 main()
