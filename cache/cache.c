@@ -463,19 +463,19 @@ static int block_read(struct cache *cache, struct store *store, const struct oid
 	return rc ? record_failed(cache, oid, index, place, rc, why) : 0;
 }
 
-/* The same, kept at hand. */
+/* The same, kept at hand; read once for all who want it at the same time. */
 static int block_get(struct cache *cache, struct store *store, const struct oid *oid,
 		     const struct index_object *object, uint32_t index, const struct place *place,
 		     struct block **out)
 {
+	struct blocks_claim claim;
 	int rc;
 
-	*out = blocks_get(cache->blocks, oid, index);
+	*out = blocks_claim(cache->blocks, oid, index, &claim);
 	if (*out)
 		return 0;
 	rc = block_read(cache, store, oid, object, index, place, out);
-	if (rc == 0)
-		blocks_add(cache->blocks, oid, index, *out);
+	blocks_settle(cache->blocks, &claim, rc ? NULL : *out);
 	return rc;
 }
 
