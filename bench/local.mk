@@ -3,7 +3,6 @@
 EXTRA_PROGRAMS =
 EXTRA_PROGRAMS += %D%/bench_cache
 EXTRA_PROGRAMS += %D%/bench_node
-CLEANFILES += $(EXTRA_PROGRAMS)
 
 %C%_bench_node_SOURCES = %D%/bench_node.c tests/fake_fetch.c
 
@@ -59,3 +58,7 @@ bench-report:
 	$(BENCH_PY) report $(BENCH_RESULT) $(BENCH_PAGE)
 
 .PHONY: bench bench-baseline bench-compare bench-report bench-tcp
+# The hot path, beside a file system that does nothing.
+EXTRA_PROGRAMS += %D%/bench_requests
+EXTRA_PROGRAMS += %D%/null_fs
+CLEANFILES += $(EXTRA_PROGRAMS)

@@ -152,11 +152,16 @@ static int fuse_new(struct session *session, const char *extra, struct xcp_error
 
 /* ---- open ---- */
 
-/* Requests may wait on disk, so there are some more than processors. */
+/*
+ * Requests may wait on disk, so there are some more than processors; but few, since the kernel
+ * hands requests out in turn, and what was done by one worker is in another one's processor cache.
+ * On two processors four workers read a cold cache as fast as eight or sixteen (two are 40 %
+ * slower), and take less processor time for the same requests.
+ */
 static unsigned choose_workers(void)
 {
 	long processors = sysconf(_SC_NPROCESSORS_ONLN);
-	unsigned workers = 4 + 2 * (processors > 0 ? (unsigned)processors : 1);
+	unsigned workers = 2 + (processors > 0 ? (unsigned)processors : 1);
 
 	return workers < 32 ? workers : 32;
 }
@@ -425,9 +430,12 @@ void session_close(struct session **session)
 const char *session_op_name(enum session_op op)
 {
 	static const char *const names[SESSION_OP_COUNT] = {
-		[SESSION_LOOKUP] = "lookup",	   [SESSION_GETATTR] = "getattr",
-		[SESSION_READDIR] = "readdir",	   [SESSION_READ_HIT] = "read_hit",
-		[SESSION_READ_MISS] = "read_miss", [SESSION_READLINK] = "readlink",
+		[SESSION_LOOKUP] = "lookup",	 [SESSION_GETATTR] = "getattr",
+		[SESSION_READDIR] = "readdir",	 [SESSION_READDIRPLUS] = "readdirplus",
+		[SESSION_READ_HIT] = "read_hit", [SESSION_READ_MISS] = "read_miss",
+		[SESSION_READLINK] = "readlink", [SESSION_OPEN] = "open",
+		[SESSION_OPENDIR] = "opendir",	 [SESSION_STATFS] = "statfs",
+		[SESSION_XATTR] = "xattr",	 [SESSION_FORGET] = "forget",
 		[SESSION_OTHER] = "other",
 	};
 
