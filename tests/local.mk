@@ -115,6 +115,7 @@ E2E_TESTS += %D%/e2e_hostile.py
 E2E_TESTS += %D%/e2e_hosts.py
 E2E_TESTS += %D%/e2e_http_differential.py
 E2E_TESTS += %D%/e2e_kill.py
+E2E_TESTS += %D%/e2e_large.py
 E2E_TESTS += %D%/e2e_local.py
 E2E_TESTS += %D%/e2e_loop.py
 E2E_TESTS += %D%/e2e_memory.py

@@ -547,6 +547,67 @@ static void test_small_memory_and_no_disk(void)
 	tear_down();
 }
 
+/* ---- of unknown size ---- */
+
+/* 1: it came whole; 2: the size came. */
+static int want_unknown(void)
+{
+	struct wait wait = { 0 };
+	struct content *content = NULL;
+	int status;
+
+	fetch_waiter_init(&wait.waiter, on_done);
+	status = fetch_content(fetch, &file, OBJECT_BLOB, SIZE_UNKNOWN, NULL, &wait.waiter,
+			       &content);
+	content_unref(content);
+	if (status)
+		return status;
+	if (!EVENTUALLY(is_woken(&wait)))
+		return -EAGAIN;
+	status = wait.status ? wait.status : wait.content ? 1 : 2;
+	content_unref(wait.content);
+	return status;
+}
+
+static void test_a_want_of_unknown_size_goes_over_to_the_stream(void)
+{
+	set_up(STREAM_CAPS);
+	make_file(8 * MIB, 1);
+	fake_stall(remote, 400 * KIB);
+	CHECK_INT(want_unknown(), 2);
+	CHECK_INT(read_at(0, 100), 1);
+	CHECK_UINT(fake_calls(remote), 1);
+	fake_stall(remote, 0);
+	CHECK_INT(read_all(128 * KIB), 1);
+	CHECK_UINT(fake_calls(remote), 1);
+	CHECK(EVENTUALLY(is_whole()));
+	tear_down();
+}
+
+static void test_a_want_of_unknown_size_goes_over_to_ranges(void)
+{
+	set_up(RANGE_CAPS);
+	make_file(8 * MIB, 1);
+	fake_stall(remote, 400 * KIB);
+	CHECK_INT(want_unknown(), 2);
+	CHECK(EVENTUALLY(is_quiet()));
+	CHECK(fake_call(remote, 0).cancelled);
+	fake_stall(remote, 0);
+	CHECK_INT(read_at(MIB, 100), 1);
+	CHECK_UINT(ranges(), 1);
+	CHECK_UINT(fake_calls(remote), 2);
+	tear_down();
+}
+
+static void test_without_early_a_want_of_unknown_size_is_whole(void)
+{
+	set_up(STREAM_CAPS & ~REMOTE_EARLY);
+	make_file(2 * MIB, 1);
+	CHECK_INT(want_unknown(), 1);
+	CHECK_UINT(fake_calls(remote), 1);
+	tear_down();
+}
+
 /* ---- ranges ---- */
 
 static void test_a_file_comes_in_ranges(void)
@@ -842,6 +903,9 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_wait_for_a_part_is_cancelled);
 	TAP_RUN(test_closing_ends_waits_and_paused_streams);
 	TAP_RUN(test_small_memory_and_no_disk);
+	TAP_RUN(test_a_want_of_unknown_size_goes_over_to_the_stream);
+	TAP_RUN(test_a_want_of_unknown_size_goes_over_to_ranges);
+	TAP_RUN(test_without_early_a_want_of_unknown_size_is_whole);
 	TAP_RUN(test_a_file_comes_in_ranges);
 	TAP_RUN(test_few_ranges_till_one_proves_right);
 	TAP_RUN(test_a_far_read_asks_for_its_own_blocks);

@@ -616,12 +616,9 @@ static int on_header(void *arg, uint32_t object_count)
 
 static int begin_large(struct ingest *ingest)
 {
-	const struct ingest_ops *ops = ingest->config.ops;
 	const struct pack_entry *entry = &ingest->entry;
-	int status;
+	int status = ingest->early ? 0 : spool_expect(&ingest->large, entry->size);
 
-	ingest->early = ops->early && !is_delta(entry) && ops->early(ingest->config.arg, entry);
-	status = ingest->early ? 0 : spool_expect(&ingest->large, entry->size);
 	if (status || is_delta(entry))
 		return status;
 	return hasher_init_object(&ingest->hasher, ingest->config.algo,
@@ -648,6 +645,18 @@ static void lose_entry(struct ingest *ingest, int status)
 	lose(ingest, status);
 }
 
+/* Whose bytes these will be. */
+static int ask_early(struct ingest *ingest, const struct pack_entry *entry)
+{
+	const struct ingest_ops *ops = ingest->config.ops;
+	int status = 0;
+
+	if (ops->early && !is_delta(entry) && entry->size > ingest->config.large_limit)
+		status = ops->early(ingest->config.arg, entry);
+	ingest->early = status == 1;
+	return status < 0 ? status : 0;
+}
+
 static int on_entry(void *arg, const struct pack_entry *entry)
 {
 	struct ingest *ingest = arg;
@@ -655,11 +664,13 @@ static int on_entry(void *arg, const struct pack_entry *entry)
 
 	if (!status && ingest->config.ops->entry)
 		status = ingest->config.ops->entry(ingest->config.arg, entry);
+	if (!status)
+		status = ask_early(ingest, entry);
 	if (status)
 		return status;
 	ingest->entry = *entry;
 	ingest->filled = 0;
-	ingest->lost = ingest->early = false;
+	ingest->lost = false;
 	status = begin_entry(ingest);
 	if (status)
 		lose_entry(ingest, status);

@@ -54,11 +54,11 @@ struct ingest_ops {
 	/* Asked every few pieces of a large object, which may go on for long: true gives it up. */
 	bool (*stopped)(void *arg);
 	/*
-	 * Before the bytes of a large object that is no delta. True: they go to early_data() as
-	 * they come, in order, instead of to a file, and are not handed on as an object; early_end()
-	 * says what they are, verified by nobody else. All three or none.
+	 * Before the bytes of a large object that is no delta. 1: they go to early_data() as they
+	 * come, in order, instead of to a file, and are not handed on as an object; early_end()
+	 * says what they are, verified by nobody else. 0: as any other. All three or none.
 	 */
-	bool (*early)(void *arg, const struct pack_entry *entry);
+	int (*early)(void *arg, const struct pack_entry *entry);
 	int (*early_data)(void *arg, const uint8_t *data, size_t len);
 	void (*early_end)(void *arg, const struct oid *oid);
 };

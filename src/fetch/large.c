@@ -90,23 +90,6 @@ static int part_name(struct fetch *fetch, const struct oid *oid, struct oid *out
 	return status;
 }
 
-/* Where it is, when that may be of use. Without a place there are no ranges. */
-static void find_place(struct fetch *fetch, const struct fetch_part *part, struct large *large)
-{
-	struct buf path = BUF_INIT;
-
-	if (!part->place || !(fetch->caps & REMOTE_RANGE) ||
-	    part->place(part->arg, &large->commit, &path)) {
-		buf_release(&path);
-		return;
-	}
-	if (buf_str(&path)) {
-		size_t len;
-
-		large->path = (char *)buf_detach(&path, &len);
-	}
-}
-
 static int count_bits(const uint8_t *bits, uint32_t count)
 {
 	int set = 0;
@@ -132,7 +115,6 @@ static int prepare(struct fetch *fetch, const struct fetch_part *part, struct la
 		large->here_count = (uint32_t)count_bits(large->here, large->block_count);
 	else
 		memset(large->here, 0, map_len);
-	find_place(fetch, part, large);
 	return 0;
 }
 
@@ -153,10 +135,26 @@ static struct large *large_new(struct fetch *fetch, const struct fetch_part *par
 	return large;
 }
 
+struct large *large_use(struct fetch *fetch, const struct oid *oid)
+{
+	struct large *large;
+
+	lock_take(&fetch->lock);
+	large = large_find_locked(fetch, oid);
+	if (large)
+		large->users++;
+	lock_give(&fetch->lock);
+	return large;
+}
+
 int large_open(struct fetch *fetch, const struct fetch_part *part, struct large **out)
 {
 	struct large *large, *other;
 	int status;
+
+	*out = large_use(fetch, &part->oid);
+	if (*out)
+		return 0;
 
 	if (!part->size || part->size / CACHE_BLOCK_LEN >= LARGE_BLOCKS_MAX)
 		return -EFBIG;
@@ -182,10 +180,58 @@ int large_open(struct fetch *fetch, const struct fetch_part *part, struct large 
 	return 0;
 }
 
+/* Where it is, when that may be of use; NULL. The caller frees. */
+static char *find_place(const struct large *large, const struct fetch_part *part,
+			struct oid *out_commit)
+{
+	struct buf path = BUF_INIT;
+	char *text = NULL;
+	size_t len;
+
+	if (part->place && (large->fetch->caps & REMOTE_RANGE) &&
+	    !part->place(part->arg, out_commit, &path) && buf_str(&path))
+		text = (char *)buf_detach(&path, &len);
+	buf_release(&path);
+	return text;
+}
+
+void large_place(struct large *large, const struct fetch_part *part)
+{
+	struct fetch *fetch = large->fetch;
+	struct oid commit = { 0 };
+	bool placed;
+	char *path;
+
+	lock_take(&fetch->lock);
+	placed = large->placed;
+	lock_give(&fetch->lock);
+	if (placed)
+		return;
+	path = find_place(large, part, &commit);
+	lock_take(&fetch->lock);
+	if (!large->placed) {
+		large->placed = true;
+		large->commit = commit;
+		large->path = path;
+		path = NULL;
+	}
+	lock_give(&fetch->lock);
+	free(path);
+}
+
 void large_put_locked(struct large *large)
 {
 	assert(large->users);
 	large->users--;
+}
+
+/* Also while nobody has said where it is: who reads will. */
+static bool has_ranges_locked(const struct large *large)
+{
+	const struct fetch *fetch = large->fetch;
+
+	return (fetch->caps & REMOTE_RANGE) && !fetch->larges.refused && !large->no_range &&
+	       (large->path || !large->placed);
 }
 
 enum large_way large_way_locked(const struct large *large)
@@ -198,7 +244,7 @@ enum large_way large_way_locked(const struct large *large)
 	flight = flight_find_locked(&fetch->table, &large->oid, FLIGHT_CONTENT);
 	if (flight && flight->state == FLIGHT_ARRIVED)
 		return LARGE_WHOLE;
-	if (large->path && !large->no_range && !fetch->larges.refused)
+	if (has_ranges_locked(large))
 		return LARGE_RANGE;
 	if ((fetch->caps & REMOTE_EARLY) && (fetch->caps & REMOTE_OBJECTS) && !large->no_stream)
 		return LARGE_STREAM;

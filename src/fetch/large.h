@@ -64,10 +64,11 @@ struct large {
 	struct oid oid;
 	struct cache_part part; /* its name and size in the cache */
 	uint32_t block_count;
-	struct oid commit;
-	char *path; /* owned; NULL: no ranges */
 
 	/* under the fetch's lock */
+	bool placed; /* it was asked where it is; then the next two stay */
+	struct oid commit;
+	char *path;		  /* owned; NULL: no ranges */
 	TAILQ_ENTRY(large) entry; /* most recently used first */
 	unsigned users;
 	uint8_t *here;	 /* owned: bits of the blocks that the cache took */
@@ -120,12 +121,16 @@ void larges_init(struct fetch *fetch);
 void larges_release(struct fetch *fetch); /* when no thread is left */
 
 struct large *large_find_locked(struct fetch *fetch, const struct oid *oid);
+/* The one that there is, in use once more; NULL. No lock held. */
+struct large *large_use(struct fetch *fetch, const struct oid *oid);
 /*
  * The large of a part, in use once more; made when there is none. No lock held; may wait on disk.
  * -ENOMEM, -EFBIG for a size that no file has.
  */
 int large_open(struct fetch *fetch, const struct fetch_part *part, struct large **out);
 void large_put_locked(struct large *large); /* one user less */
+/* Asks the part where the file is, once. No lock held. */
+void large_place(struct large *large, const struct fetch_part *part);
 
 /* What brings its blocks now. */
 enum large_way large_way_locked(const struct large *large);
@@ -179,8 +184,11 @@ int large_feed(struct batch *batch, const uint8_t *data, size_t len);
 
 /* Asks for the blob's stream where somebody waits for it. No lock held. */
 void large_pump_streams(struct fetch *fetch);
-/* The entry of a large blob begins in a batch: true when its bytes are to be shown early. */
-bool large_stream_begin(struct batch *batch, const struct oid *oid, uint64_t size);
+/*
+ * The entry of a large blob begins, which was asked for by itself. 1: its bytes are to be shown
+ * early. -ECANCELED: there is a better way. What waits for all of it is told to ask for parts.
+ */
+int large_stream_begin(struct batch *batch, const struct oid *oid, uint64_t size);
 /* It came to its end, and its bytes are `oid`. */
 void large_stream_end(struct batch *batch, const struct oid *oid);
 /* The batch has ended, in whatever way. */

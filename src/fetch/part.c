@@ -244,21 +244,14 @@ static int ask_whole(struct fetch *fetch, const struct fetch_part *part,
 	return status == -ENOENT ? -EIO : status ? status : 1;
 }
 
-/* In use once more; NULL when there is none, and the caller does not want to wait for one. */
+/* In use once more. -EAGAIN: there is none, and the caller does not want to wait for one. */
 static int use_large(struct fetch *fetch, const struct fetch_part *part, bool may_open,
 		     struct large **out)
 {
-	struct large *large;
-
-	lock_take(&fetch->lock);
-	large = large_find_locked(fetch, &part->oid);
-	if (large)
-		large->users++;
-	lock_give(&fetch->lock);
-	*out = large;
-	if (large)
-		return 0;
-	return may_open ? large_open(fetch, part, out) : -EAGAIN;
+	if (may_open)
+		return large_open(fetch, part, out);
+	*out = large_use(fetch, &part->oid);
+	return *out ? 0 : -EAGAIN;
 }
 
 bool fetch_is_large(const struct fetch *fetch, uint64_t size)
@@ -286,6 +279,7 @@ int fetch_part(struct fetch *fetch, const struct fetch_part *part, struct fetch_
 		return -EAGAIN;
 	status = use_large(fetch, part, waiter, &large);
 	if (!status) {
+		large_place(large, part);
 		status = large->part.size != part->size ? ONLY_WHOLE :
 			 waiter				? ask(large, &stretch, waiter, out) :
 							  ask_without_waiting(large, &stretch, out);

@@ -158,7 +158,7 @@ static bool reserve_locked(struct large *large, struct plan *plan)
 static bool plan_locked(struct large *large, struct plan *out)
 {
 	*out = (struct plan){ 0 };
-	if (large_way_locked(large) != LARGE_RANGE || large->stream ||
+	if (large_way_locked(large) != LARGE_RANGE || !large->path || large->stream ||
 	    large->ranges >= RANGES_PER_FILE ||
 	    (large->tries && large->ranges)) /* one at a time finds out whether it works again */
 		return false;

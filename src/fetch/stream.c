@@ -88,25 +88,66 @@ void large_pump_streams(struct fetch *fetch)
 
 /* ---- while it comes ---- */
 
-bool large_stream_begin(struct batch *batch, const struct oid *oid, uint64_t size)
+/* Who waits for the whole of it, not knowing how large it is, may ask for parts. */
+static void turn_over_locked(struct large *large, struct flight *flight, struct ending *ending)
+{
+	struct fetch *fetch = large->fetch;
+
+	if (large->streaming) /* it waits there itself */
+		return;
+	ending_add_locked(&fetch->table, flight, ending, 0, NULL, large->part.size);
+	large->streaming = true;
+	fetch_waiter_init(&large->stream_waiter, on_end);
+	flight_join_locked(&fetch->table, flight, &large->stream_waiter, false, clock_ms());
+	large->used_ms = clock_ms();
+}
+
+static void begin_locked(struct large *large, struct batch *batch)
+{
+	large->users++;
+	large->stream = batch;
+	large->stream_next = 0;
+	batch->large = large;
+	batch->runs_on = true;
+}
+
+static int begin_or_not_locked(struct large *large, struct batch *batch, struct ending *ending)
+{
+	struct fetch *fetch = large->fetch;
+	struct flight *flight = flight_find_locked(&fetch->table, &large->oid, FLIGHT_CONTENT);
+
+	if (!flight || flight->batch != batch || large->stream)
+		return 0;
+	if (large_way_locked(large) == LARGE_STREAM) {
+		turn_over_locked(large, flight, ending);
+		begin_locked(large, batch);
+		return 1;
+	}
+	if (large_way_locked(large) != LARGE_RANGE || large->streaming)
+		return 0;
+	ending_add_locked(&fetch->table, flight, ending, 0, NULL, large->part.size);
+	fetch_flight_free_locked(fetch, flight);
+	batch->peeked = true;
+	return -ECANCELED;
+}
+
+int large_stream_begin(struct batch *batch, const struct oid *oid, uint64_t size)
 {
 	struct fetch *fetch = batch->fetch;
+	const struct fetch_part part = { .oid = *oid, .size = size };
+	struct ending ending = ENDING_INIT(ending);
 	struct large *large;
-	bool begins;
+	int status = 0;
 
+	if (!(fetch->caps & (REMOTE_EARLY | REMOTE_RANGE)) || large_open(fetch, &part, &large))
+		return 0;
 	lock_take(&fetch->lock);
-	large = large_find_locked(fetch, oid);
-	begins = large && large->streaming && !large->stream && large->part.size == size &&
-		 large_way_locked(large) == LARGE_STREAM;
-	if (begins) {
-		large->users++;
-		large->stream = batch;
-		large->stream_next = 0;
-		batch->large = large;
-		batch->runs_on = true;
-	}
+	if (large->part.size == size)
+		status = begin_or_not_locked(large, batch, &ending);
+	large_put_locked(large);
 	lock_give(&fetch->lock);
-	return begins;
+	ending_run(&ending);
+	return status;
 }
 
 /* The blob's flight ends without a content: the readers had it. */

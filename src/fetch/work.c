@@ -54,8 +54,7 @@ static void heard_locked(struct fetch *fetch, struct batch *batch, size_t len)
 
 static size_t queue_max(const struct batch *batch)
 {
-	return batch->way == WAY_LARGE || batch->way == WAY_RANGE ? BATCH_QUEUE_LARGE_MAX :
-								    BATCH_QUEUE_MAX;
+	return batch->large || batch->way == WAY_LARGE ? BATCH_QUEUE_LARGE_MAX : BATCH_QUEUE_MAX;
 }
 
 /* Of a range. */
@@ -198,12 +197,13 @@ static bool on_stopped(void *arg)
 }
 
 /* A large blob that was asked for by itself. */
-static bool on_early(void *arg, const struct pack_entry *entry)
+static int on_early(void *arg, const struct pack_entry *entry)
 {
 	struct batch *batch = arg;
 
-	return batch->want_count == 1 && batch->object_count == 1 && entry->kind == PACK_BLOB &&
-	       large_stream_begin(batch, &batch->wants[0], entry->size);
+	if (batch->want_count != 1 || batch->object_count != 1 || entry->kind != PACK_BLOB)
+		return 0;
+	return large_stream_begin(batch, &batch->wants[0], entry->size);
 }
 
 static int on_early_data(void *arg, const uint8_t *data, size_t len)
@@ -272,8 +272,6 @@ static bool is_held(struct batch *batch)
 {
 	bool held;
 
-	if (batch->way != WAY_LARGE && batch->way != WAY_RANGE)
-		return false;
 	lock_take(&batch->fetch->lock);
 	held = large_stream_held_locked(batch);
 	lock_give(&batch->fetch->lock);
@@ -289,7 +287,7 @@ static size_t feed_chunks(struct batch *batch, struct chunk_list *chunks)
 	while ((chunk = TAILQ_FIRST(chunks)) && !is_held(batch)) {
 		size_t piece = chunk->len - chunk->off;
 
-		if (batch->way == WAY_LARGE && piece > STREAM_PIECE)
+		if (batch->way != WAY_RANGE && batch->want_count == 1 && piece > STREAM_PIECE)
 			piece = STREAM_PIECE;
 		feed(batch, chunk->data + chunk->off, piece);
 		chunk->off += piece;

@@ -188,12 +188,14 @@ static int content_fetch(struct repo *repo, struct node *node, struct repo_wait 
 
 	if (!wait)
 		return -EAGAIN;
+	wait->sized = node->oid; /* of a large one only the size may come */
 	node_hold(node);
 	ret = fetch_content(repo->fetch, &node->oid, OBJECT_BLOB, node_size(node), &company,
 			    &wait->waiter, out);
 	node_forget(repo->nodes, node, 1);
 	if (ret == 0)
 		return REPO_PARKED;
+	memset(&wait->sized, 0, sizeof(wait->sized));
 	return ret < 0 ? ret : 0;
 }
 
@@ -547,8 +549,7 @@ int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len,
 		len = READ_MAX_LEN;
 	if (content)
 		return read_content(repo, node, content, off, len, out);
-	size = node_size(node);
-	if (size != NODE_SIZE_UNKNOWN && fetch_is_large(repo->fetch, size))
+	if (size_known(repo, node, wait, &size) && fetch_is_large(repo->fetch, size))
 		return read_part(repo, node, off, len, wait, out);
 	return read_small(repo, node, off, len, wait, out);
 }
