@@ -363,8 +363,9 @@ static int read_parts(int fd, uint64_t off, uint8_t *header, uint8_t *body, size
 		return 0;
 	/* Cut short by a signal or by the end of the file: again, part by part. */
 	n = pread_full(fd, header, RECORD_HEADER_LEN, off);
-	if (n == RECORD_HEADER_LEN)
-		n = pread_full(fd, body, body_len, off + RECORD_HEADER_LEN);
+	if (n != RECORD_HEADER_LEN)
+		return n < 0 ? (int)n : -EBADMSG;
+	n = pread_full(fd, body, body_len, off + RECORD_HEADER_LEN);
 	return n < 0 ? (int)n : (size_t)n == body_len ? 0 : -EBADMSG;
 }
 

@@ -1238,6 +1238,7 @@ static int as_user(int (*what)(void))
 	if (pid == 0) {
 		if (setgid(NOBODY) != 0 || setuid(NOBODY) != 0)
 			_exit(20);
+		alarm(300); /* it is not inherited */
 		int rc = what();
 
 		fflush(stdout);
