@@ -20,6 +20,7 @@ _CLONE_NEWNET = 0x40000000
 class Loopback(contextlib.AbstractContextManager):
     address = "127.0.0.1"
     prefix = ""
+    trust = ""
 
     def __init__(self, profile):
         self._profile = profile
@@ -39,6 +40,7 @@ class Namespaces(contextlib.ExitStack):
 
     address = "10.99.0.1"
     prefix = "tcp-"
+    trust = "insecure = true"           # parts of files by plain http that is not loopback
 
     def __init__(self, profile):
         super().__init__()

@@ -49,16 +49,19 @@ class Stage(contextlib.ExitStack):
             self.static = self.enter_context(StaticServer(place.address))
         self.links = [self.enter_context(place.link(server.port))
                       for server in (self.git, self.static)]
-        self.git.add(self.repository.path, "repo.git", object_info=False)
-        self.git.add(self.repository.path, "sizes.git", object_info=True)
+        self.git.add(self.repository.path, "bench/repo.git", object_info=False)
+        self.git.add(self.repository.path, "bench/sizes.git", object_info=True)
         self.static_url = self.links[1].base + self.static.add(self.repository)
         self._config = env.folder("config") / "config"
-        self._config.write_text(f"[host \"{place.address}\"]\n"
-                                f"raw = {self.links[1].base}/raw/{{commit}}/{{path}}\n")
+        self._config.write_text(f"""[host "bench"]
+git = {self.links[0].base}/git/{{owner}}/{{repo}}.git
+raw = {self.links[1].base}/raw/{{commit}}/{{path}}
+{place.trust}
+""")
         return self
 
     def url(self, name="repo.git"):
-        return f"{self.links[0].base}/git/{name}"
+        return f"{self.links[0].base}/git/bench/{name}"
 
     def mount(self, tag="v1", cache=None, name="repo.git"):
         """xcpfs over the link, as a context manager."""
