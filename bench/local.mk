@@ -61,4 +61,5 @@ bench-report:
 # The hot path, beside a file system that does nothing.
 EXTRA_PROGRAMS += %D%/bench_requests
 EXTRA_PROGRAMS += %D%/null_fs
+dist_noinst_SCRIPTS += %D%/hot.py
 CLEANFILES += $(EXTRA_PROGRAMS)
