@@ -253,7 +253,7 @@ static void walk_release(struct walk *walk)
 }
 
 /*
- * The tree's own files were listed already: the trees in it, without those that have come whole.
+ * The tree's own files need not come again: the trees in it, without those that have come whole.
  * -ENOENT when there are none.
  */
 static int walk_in_parts(const struct want *want, unsigned up, struct walk *walk)
@@ -276,6 +276,17 @@ static int walk_in_parts(const struct want *want, unsigned up, struct walk *walk
 	return left ? 0 : -ENOENT;
 }
 
+/* Its own files are here but for large ones, or on their way. */
+static bool is_listed(struct fetch *fetch, const struct oid *tree)
+{
+	bool under_way;
+
+	lock_take(&fetch->lock);
+	under_way = flight_find_locked(&fetch->table, tree, FLIGHT_LISTING) != NULL;
+	lock_give(&fetch->lock);
+	return under_way || fetch_listed(fetch, tree, false);
+}
+
 static int walk_plan(const struct want *want, unsigned up, struct walk *walk)
 {
 	int status = want->company->tree(want->company->arg, up, &walk->tree);
@@ -285,7 +296,7 @@ static int walk_plan(const struct want *want, unsigned up, struct walk *walk)
 	walk->kind = FLIGHT_SUBTREE;
 	if (fetch_listed(want->fetch, &walk->tree, true))
 		return -ENOENT;
-	if (!fetch_listed(want->fetch, &walk->tree, false))
+	if (!is_listed(want->fetch, &walk->tree))
 		return 0;
 	status = walk_in_parts(want, up, walk);
 	if (status)
