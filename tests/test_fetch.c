@@ -233,6 +233,7 @@ struct directory {
 	struct oid trees[8]; /* its own and those above it */
 	unsigned depth;	     /* so many of these */
 	size_t files;	     /* below any of them */
+	size_t missing;	     /* of these */
 };
 
 static int tree_above(void *arg, unsigned up, struct oid *out)
@@ -245,11 +246,12 @@ static int tree_above(void *arg, unsigned up, struct oid *out)
 	return 0;
 }
 
-static size_t count_files(void *arg, unsigned up, size_t max)
+static size_t count_files(void *arg, unsigned up, size_t max, size_t *out_missing)
 {
 	const struct directory *directory = arg;
 
 	(void)up;
+	*out_missing = directory->missing;
 	return directory->files < max ? directory->files : max;
 }
 
@@ -1334,7 +1336,8 @@ static void make_grove(void)
 		*folder = (struct directory){ .count = FOLDER_FILES,
 					      .trees = { tree, grove.root },
 					      .depth = 2,
-					      .files = FOLDERS * FOLDER_FILES };
+					      .files = FOLDERS * FOLDER_FILES,
+					      .missing = FOLDERS * FOLDER_FILES };
 		fake_include(remote, &grove.root, &tree);
 		for (uint32_t i = 0; i < FOLDER_FILES; i++) {
 			folder->blobs[i] = fake_add_blob(remote, 500, d * 100 + i);
@@ -1419,6 +1422,49 @@ static void test_a_walk_brings_all_that_is_below_in_one_call(void)
 	CHECK_UINT(wait.size, LIMIT * 2);
 	CHECK(settle());
 	CHECK_UINT(fake_calls(remote), 4);
+	tear_down();
+}
+
+static void test_a_walk_where_most_is_here_asks_by_id(void)
+{
+	struct wait wait;
+
+	set_up(WALK_CAPS);
+	make_grove();
+	for (unsigned d = 0; d < FOLDERS; d++)
+		grove.folders[d].missing = FOLDERS * FOLDER_FILES / 3;
+	begin_walk(&wait);
+	CHECK_INT(result(&wait), 0);
+	wait_release(&wait);
+	CHECK(settle());
+	CHECK_STR(fake_call(remote, 2).filter, "");
+	CHECK(fake_wanted(remote, 2, &grove.folders[2].blobs[0]));
+	tear_down();
+}
+
+static void test_a_walk_takes_no_more_than_the_line_brings_soon(void)
+{
+	struct wait wait;
+
+	set_up(WALK_CAPS);
+	make_grove();
+	for (unsigned d = 0; d < FOLDERS; d++)
+		grove.folders[d].files = grove.folders[d].missing = 20000;
+	fetch->rate = 1000;
+	begin_walk(&wait);
+	CHECK_INT(result(&wait), 0);
+	wait_release(&wait);
+	CHECK_STR(fake_call(remote, 2).filter, "");
+	CHECK(settle());
+	read_folder(2);
+	lock_take(&fetch->lock);
+	fetch->rate = 100 << 20;
+	lock_give(&fetch->lock);
+	CHECK_INT(want_in(&wait, 3, 0), 0);
+	CHECK_INT(result(&wait), 0);
+	wait_release(&wait);
+	CHECK_STR(fake_call(remote, 3).filter, "blob:limit=65537");
+	CHECK(settle());
 	tear_down();
 }
 
@@ -1987,6 +2033,8 @@ int main(int argc, char **argv)
 	TAP_RUN(test_company_rides_along_and_is_counted_when_read);
 	TAP_RUN(test_demand_promotes_queued_company);
 	TAP_RUN(test_a_walk_brings_all_that_is_below_in_one_call);
+	TAP_RUN(test_a_walk_where_most_is_here_asks_by_id);
+	TAP_RUN(test_a_walk_takes_no_more_than_the_line_brings_soon);
 	TAP_RUN(test_misses_below_a_walk_wait_for_it);
 	TAP_RUN(test_sizes_alone_make_a_walk_where_only_contents_tell);
 	TAP_RUN(test_a_walk_that_nobody_follows_is_cancelled);

@@ -3,7 +3,9 @@
  *
  * The window opens at 64 objects and 256 KiB of the directory itself. When at least three quarters
  * of what was brought lately has been read it doubles, up to 4,096 objects and 8 MiB, and may
- * leave the directory; when less than half was, it falls back. What was brought and not read yet
+ * leave the directory; when less than half was, it falls back. Bytes are on credit besides: what is
+ * brought takes from it, what is read gives back, and it recovers by 1 MiB a second, up to 32 MiB;
+ * so guesses that are always wrong end up costing little. What was brought and not read yet
  * is remembered by fingerprint in a table of fixed size, with the step of the crawl that it belongs
  * to; a newcomer pushes out whatever shares its slot.
  *
@@ -30,6 +32,8 @@ struct ahead {
 	_Atomic unsigned window; /* objects; the other bounds follow from it */
 	_Atomic uint64_t brought,
 		used; /* since the window was last thought about; statistics, no ordering */
+	_Atomic int64_t credit;	    /* bytes; may be overdrawn */
+	_Atomic uint64_t credit_ms; /* when it last recovered */
 	_Atomic uint64_t total_used;
 	_Atomic uint64_t total_brought, total_bytes; /* of what was brought, ever */
 	_Atomic uint64_t unread;		     /* slots that are taken */

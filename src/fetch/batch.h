@@ -80,11 +80,13 @@ struct batch {
 	size_t queued_len; /* of chunks, what is being worked on included */
 	bool paused;
 	bool held; /* paused because it is far ahead of the readers; not resumed by the ingest */
+	bool was_held;
 	struct cache_size *sizes; /* owned; SIZE_UNKNOWN where the server does not know the id */
 	size_t size_count, size_cap;
-	bool no_memory; /* an answer could not be kept */
-	bool scheduled; /* in the work queue, or being worked on */
-	bool heard;	/* something of the answer has come */
+	bool no_memory;	   /* an answer could not be kept */
+	bool scheduled;	   /* in the work queue, or being worked on */
+	bool heard;	   /* something of the answer has come */
+	uint64_t heard_ms; /* since when */
 	uint64_t progress_ms;
 	uint64_t received; /* bytes of the pack */
 	/* bytes of a large file, shown before the whole is verified: a range, or a stream */

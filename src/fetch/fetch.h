@@ -160,8 +160,11 @@ struct fetch_company {
 	 * wait or call fetch: fetch's lock may be held. NULL: the file stands alone.
 	 */
 	int (*tree)(void *arg, unsigned up, struct oid *out);
-	/* With `tree`: how many files are below that tree, counted no further than `max`. */
-	size_t (*count)(void *arg, unsigned up, size_t max);
+	/*
+	 * With `tree`: how many files are below that tree, counted no further than `max`, and about
+	 * how many of these are not here. It may ask what is here: with no lock held.
+	 */
+	size_t (*count)(void *arg, unsigned up, size_t max, size_t *out_missing);
 	/* With `tree`: the trees that are in that tree. */
 	int (*children)(void *arg, unsigned up, struct fetch_list *out);
 	void *arg;

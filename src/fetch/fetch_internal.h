@@ -102,7 +102,8 @@ struct fetch {
 	uint64_t walk_ms;	   /* somebody waited for what a walk brings */
 	uint64_t rescued_ms;	   /* the last time that waits under a walk went out alone */
 	uint64_t progress_ms;	   /* something came, from whatever call */
-	uint64_t round_trip_ms;	   /* to the first byte of an answer, smoothed; 0: not known */
+	uint64_t rate;		/* bytes a second of an answer that flows, smoothed; 0: not known */
+	uint64_t round_trip_ms; /* to the first byte of an answer, smoothed; 0: not known */
 	uint64_t cache_slow_until_ms;
 	bool said_offline;
 	bool timer_idle; /* it waits for a signal, not for a time */

@@ -41,6 +41,7 @@ bool fetch_walk_may_go_on_locked(struct fetch *fetch, struct batch *batch)
 		return true;
 	/* Once held it stays so, whatever bytes were on their way, until it is resumed. */
 	batch->held = batch->held || (far_ahead(fetch, 1) && !wanted_locked(batch));
+	batch->was_held = batch->was_held || batch->held;
 	return !batch->held;
 }
 

@@ -14,8 +14,15 @@
 #define SIZES_COMPANY_FIRST 500 /* an answer that a new connection brings in two round trips */
 #define SIZES_COMPANY 10000
 #define LONE_NEIGHBOURS 64 /* what a miss would have brought along */
-/* A subtree of so many files is soon brought; a larger one when a part of it has been read. */
-#define WALK_FILES 8192
+/*
+ * What the line brings in a few seconds is soon brought, and let go of when it was wrong; a larger
+ * subtree when a part of it has been read.
+ */
+#define WALK_SECONDS 5
+#define WALK_FILE_LEN 4096 /* of the average file, on the wire */
+#define WALK_FILES_MIN 2048
+#define WALK_FILES_MAX 65536
+#define WALK_FILES 8192 /* while the line is not known */
 #define WALK_FILES_PER_USED 32
 #define DIRECTORY_COMPANY 1000
 
@@ -44,6 +51,7 @@ struct want {
 	bool size_only;
 	bool first;    /* of the mount to ask for sizes in bulk */
 	bool fresh;    /* the flight was made for it */
+	bool walks;    /* it is one of a walk, which may have to go by id */
 	unsigned step; /* of the crawl; CRAWL_NO_STEP */
 };
 
@@ -226,16 +234,31 @@ static bool want_place(const struct want *want, struct crawl_place *out)
 }
 
 /* The largest tree on the way up to `up` that does not hold too much yet. -1: none does. */
-static int walk_that_fits(const struct want *want, int up)
+static int walk_that_fits(const struct want *want, int up, size_t max)
 {
 	const struct fetch_company *company = want->company;
-	size_t max = WALK_FILES + WALK_FILES_PER_USED * (size_t)atomic_load_explicit(
-								&want->fetch->ahead.total_used,
-								memory_order_relaxed);
+	size_t count, missing;
 
-	while (up >= 0 && company->count(company->arg, (unsigned)up, max + 1) > max)
-		up--;
-	return up;
+	for (; up >= 0; up--) {
+		count = company->count(company->arg, (unsigned)up, max + 1, &missing);
+		if (count > max)
+			continue;
+		/* Most is here: what is not is cheaper asked for by id. */
+		return missing * 2 < count ? -1 : up;
+	}
+	return -1;
+}
+
+static size_t walk_files_max_locked(const struct fetch *fetch)
+{
+	uint64_t used = atomic_load_explicit(&fetch->ahead.total_used, memory_order_relaxed);
+	uint64_t files = fetch->rate ? fetch->rate * WALK_SECONDS / WALK_FILE_LEN : WALK_FILES;
+
+	if (files < WALK_FILES_MIN)
+		files = WALK_FILES_MIN;
+	if (files > WALK_FILES_MAX)
+		files = WALK_FILES_MAX;
+	return (size_t)(files + WALK_FILES_PER_USED * used);
 }
 
 /* What a walk is to bring. */
@@ -312,6 +335,7 @@ static bool is_walk(struct want *want, bool sizes, struct walk *out)
 {
 	struct fetch *fetch = want->fetch;
 	struct crawl_place place;
+	size_t files_max;
 	bool can;
 	int up;
 
@@ -320,10 +344,12 @@ static bool is_walk(struct want *want, bool sizes, struct walk *out)
 	lock_take(&fetch->lock);
 	up = crawl_miss_locked(&fetch->crawl, &place, sizes, clock_ms(), &want->step);
 	can = fetch_can_crawl_locked(fetch);
+	files_max = walk_files_max_locked(fetch);
 	lock_give(&fetch->lock);
 	if (!can || up < 0)
 		return false;
-	up = walk_that_fits(want, up);
+	want->walks = true;
+	up = walk_that_fits(want, up, files_max);
 	return up >= 0 && !walk_plan(want, (unsigned)up, out);
 }
 
@@ -568,7 +594,7 @@ static int join_content_anew(struct want *want, struct content **out)
 	if (is_walk(want, false, &walk))
 		return join_walk_take(want, &walk, out);
 	lock_take(&fetch->lock);
-	climbs = has_place(want->company) && fetch_can_crawl_locked(fetch);
+	climbs = has_place(want->company) && fetch_can_crawl_locked(fetch) && !want->walks;
 	lock_give(&fetch->lock);
 	ahead_budget(&fetch->ahead, climbs, &budget);
 	return join_with_company(want, &budget, out);

@@ -11,6 +11,7 @@
 #include "git/hash.h"
 
 #define PROGRESS_LEN ((uint64_t)64 * 1024)
+#define RATE_SAMPLE_LEN ((uint64_t)128 * 1024)
 #define ROUND_LEN ((size_t)256 * 1024)
 /* Inflated, they are a thousand times as much at most: a stream must stop soon after its window. */
 #define STREAM_PIECE ((size_t)4 * 1024)
@@ -46,6 +47,7 @@ static void heard_locked(struct fetch *fetch, struct batch *batch, size_t len)
 	if (batch->heard)
 		return;
 	batch->heard = true;
+	batch->heard_ms = now_ms;
 	fetch->round_trip_ms = fetch->round_trip_ms ?
 				       (fetch->round_trip_ms * 7 + now_ms - batch->start_ms) / 8 :
 				       now_ms - batch->start_ms + 1;
@@ -107,12 +109,25 @@ static void on_size(struct remote_sink *sink, const struct oid *oid, bool known,
 	lock_give(&fetch->lock);
 }
 
+/* From an answer that is long enough to tell, and was not held back by us. */
+static void learn_rate_locked(struct fetch *fetch, const struct batch *batch)
+{
+	uint64_t took_ms = clock_ms() - batch->heard_ms;
+	uint64_t rate;
+
+	if (batch->received < RATE_SAMPLE_LEN || !took_ms || batch->was_held)
+		return;
+	rate = batch->received * 1000 / took_ms;
+	fetch->rate = fetch->rate ? (fetch->rate * 3 + rate) / 4 : rate;
+}
+
 static void on_done(struct remote_sink *sink, const struct remote_outcome *outcome)
 {
 	struct batch *batch = batch_of_sink(sink);
 	struct fetch *fetch = batch->fetch;
 
 	lock_take(&fetch->lock);
+	learn_rate_locked(fetch, batch);
 	batch->ended = true;
 	batch->call = NULL;
 	batch->outcome = *outcome;

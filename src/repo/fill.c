@@ -62,7 +62,7 @@ static int plan(struct fill *fill, const struct oid *oid, unsigned depth)
 	struct block *tree;
 	int ret;
 
-	if (tree_count_files(fetch, oid, PIECE_FILES + 1) <= PIECE_FILES)
+	if (tree_count_files(fetch, oid, PIECE_FILES + 1, NULL) <= PIECE_FILES)
 		return piece_add(fill, oid, true);
 	ret = piece_add(fill, oid, false);
 	tree = depth < TREE_DEPTH_MAX ? tree_block(fetch, oid) : NULL;

@@ -15,28 +15,47 @@ struct block *tree_block(struct fetch *fetch, const struct oid *oid)
 	return block;
 }
 
-/* Every level is a tree held in memory, and a call of this function. */
-static size_t count_below(struct fetch *fetch, const struct oid *oid, unsigned depth, size_t max)
-{
-	struct block *tree = depth < TREE_DEPTH_MAX ? tree_block(fetch, oid) : NULL;
-	struct tree_cursor cursor;
-	struct tree_entry entry;
-	size_t count = 0;
+#define SAMPLE_EACH 8
 
-	if (!tree)
-		return 0;
-	tree_cursor_init(&cursor, (enum oid_algo)oid->algo, tree->data, tree->len);
-	while (count < max && tree_next(&cursor, &entry) == 1) {
-		if (tree_mode_is_file(entry.mode))
-			count++;
-		else if (entry.mode == TREE_MODE_DIR)
-			count += count_below(fetch, &entry.oid, depth + 1, max - count);
-	}
-	block_unref(tree);
-	return count;
+struct count {
+	struct fetch *fetch;
+	size_t files, max, missing;
+	bool sample;
+};
+
+static void count_file(struct count *count, const struct oid *oid)
+{
+	if (count->sample && count->files % SAMPLE_EACH == 0 &&
+	    !fetch_is_settled(count->fetch, oid))
+		count->missing += SAMPLE_EACH;
+	count->files++;
 }
 
-size_t tree_count_files(struct fetch *fetch, const struct oid *oid, size_t max)
+/* Every level is a tree held in memory, and a call of this function. */
+static void count_below(struct count *count, const struct oid *oid, unsigned depth)
 {
-	return count_below(fetch, oid, 0, max);
+	struct block *tree = depth < TREE_DEPTH_MAX ? tree_block(count->fetch, oid) : NULL;
+	struct tree_cursor cursor;
+	struct tree_entry entry;
+
+	if (!tree)
+		return;
+	tree_cursor_init(&cursor, (enum oid_algo)oid->algo, tree->data, tree->len);
+	while (count->files < count->max && tree_next(&cursor, &entry) == 1) {
+		if (tree_mode_is_file(entry.mode))
+			count_file(count, &entry.oid);
+		else if (entry.mode == TREE_MODE_DIR)
+			count_below(count, &entry.oid, depth + 1);
+	}
+	block_unref(tree);
+}
+
+size_t tree_count_files(struct fetch *fetch, const struct oid *oid, size_t max, size_t *out_missing)
+{
+	struct count count = { .fetch = fetch, .max = max, .sample = out_missing != NULL };
+
+	count_below(&count, oid, 0);
+	if (out_missing)
+		*out_missing = count.missing < count.files ? count.missing : count.files;
+	return count.files;
 }

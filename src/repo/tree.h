@@ -20,7 +20,11 @@ static inline bool tree_mode_is_file(enum tree_mode mode)
 /* A counted reference; NULL when it is not here, or no tree. */
 struct block *tree_block(struct fetch *fetch, const struct oid *oid);
 
-/* Files and links in it and below, as far as trees are here; counted no further than `max`. */
-size_t tree_count_files(struct fetch *fetch, const struct oid *oid, size_t max);
+/*
+ * Files and links in it and below, as far as trees are here; counted no further than `max`.
+ * *out_missing (may be NULL): about how many of these are not here, from a sample.
+ */
+size_t tree_count_files(struct fetch *fetch, const struct oid *oid, size_t max,
+			size_t *out_missing);
 
 #endif

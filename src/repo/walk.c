@@ -556,12 +556,13 @@ int walk_tree(void *arg, unsigned up, struct oid *out)
 	return 0;
 }
 
-size_t walk_count(void *arg, unsigned up, size_t max)
+size_t walk_count(void *arg, unsigned up, size_t max, size_t *out_missing)
 {
 	const struct walk *walk = arg;
 	const struct node *dir = dir_above(walk, up);
 
-	return dir ? tree_count_files(walk->fetch, &dir->oid, max) : 0;
+	*out_missing = 0;
+	return dir ? tree_count_files(walk->fetch, &dir->oid, max, out_missing) : 0;
 }
 
 int walk_children(void *arg, unsigned up, struct fetch_list *out)

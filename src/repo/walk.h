@@ -35,7 +35,7 @@ struct walk {
 /* gather(), tree(), count() and children() of fetch_company; `arg` is a struct walk. */
 int walk_gather(void *arg, const struct fetch_budget *budget, struct fetch_list *out);
 int walk_tree(void *arg, unsigned up, struct oid *out);
-size_t walk_count(void *arg, unsigned up, size_t max);
+size_t walk_count(void *arg, unsigned up, size_t max, size_t *out_missing);
 int walk_children(void *arg, unsigned up, struct fetch_list *out);
 
 #endif
