@@ -11,7 +11,7 @@
 #include "git/hash.h"
 
 #define PROGRESS_LEN ((uint64_t)64 * 1024)
-#define RATE_SAMPLE_LEN ((uint64_t)128 * 1024)
+#define RATE_SAMPLE_LEN ((uint64_t)1 << 20) /* less is over before the line is full */
 #define ROUND_LEN ((size_t)256 * 1024)
 /* Inflated, they are a thousand times as much at most: a stream must stop soon after its window. */
 #define STREAM_PIECE ((size_t)4 * 1024)
