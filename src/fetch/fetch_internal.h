@@ -97,7 +97,6 @@ struct fetch {
 	unsigned lones_next;
 	unsigned lones_left;	   /* so many may follow each other; one comes back each second */
 	uint64_t lones_counted_ms; /* when lones_left was last thought about */
-	unsigned sizes_gathered;   /* how often sizes were asked for in bulk */
 	uint64_t demand_ms;	   /* something was wanted that is not here */
 	uint64_t walk_ms;	   /* somebody waited for what a walk brings */
 	uint64_t rescued_ms;	   /* the last time that waits under a walk went out alone */

@@ -11,7 +11,6 @@
 #include "fetch/fetch_internal.h"
 
 #define AHEAD_QUEUE_MAX 8192
-#define SIZES_COMPANY_FIRST 500 /* an answer that a new connection brings in two round trips */
 #define SIZES_COMPANY 10000
 #define LONE_NEIGHBOURS 64 /* what a miss would have brought along */
 /*
@@ -49,7 +48,6 @@ struct want {
 	struct fetch_waiter *waiter;
 	bool listed; /* its directory was listed, and did not tell its size */
 	bool size_only;
-	bool first;    /* of the mount to ask for sizes in bulk */
 	bool fresh;    /* the flight was made for it */
 	bool walks;    /* it is one of a walk, which may have to go by id */
 	unsigned step; /* of the crawl; CRAWL_NO_STEP */
@@ -476,17 +474,11 @@ static int join_listing(struct want *want, struct content **out)
 }
 
 /* Others of unknown size are asked about in bulk; who comes meanwhile leaves with them. */
-static void begin_gathering_locked(struct want *want)
-{
-	want->fetch->size_gathering = true;
-	want->first = !want->fetch->sizes_gathered++;
-}
-
 static int join_with_sizes(struct want *want, struct content **out)
 {
-	const struct fetch_budget budget = {
+	static const struct fetch_budget budget = {
 		.sizes = true,
-		.count = want->first ? SIZES_COMPANY_FIRST : SIZES_COMPANY,
+		.count = SIZES_COMPANY,
 		.bytes = UINT64_MAX,
 		.object_bytes = UINT64_MAX,
 		.leave_directory = true,
@@ -576,8 +568,7 @@ static int join_unsized(struct want *want, struct content **out)
 		return join_walk_take(want, &walk, out);
 	lock_take(&fetch->lock);
 	gather = !fetch->size_gathering;
-	if (gather)
-		begin_gathering_locked(want);
+	fetch->size_gathering = true;
 	lock_give(&fetch->lock);
 	return gather ? join_with_sizes(want, out) : join_alone(want, out);
 }
@@ -675,7 +666,7 @@ static int join_size_locked(struct want *want, enum size_way *out_way, struct co
 	*out_way = size_way_locked(want, &carrier);
 	switch (*out_way) {
 	case SIZE_GATHER_SIZES:
-		begin_gathering_locked(want);
+		want->fetch->size_gathering = true;
 		return -EAGAIN;
 	case SIZE_GATHER_CONTENTS:
 	case SIZE_LISTING:
