@@ -1,5 +1,6 @@
 /*
- * fake_remote: see the header. One thread answers calls in the order in which they were started;
+ * fake_remote: see the header. One thread answers calls in the order in which they were started,
+ * another one calls for ranges;
  * packs are made when they are asked for.
  */
 #include "fake_remote.h"
@@ -51,7 +52,7 @@ struct remote_call {
 struct remote {
 	unsigned caps;
 	struct server_caps server_caps;
-	pthread_t thread;
+	pthread_t threads[2]; /* the second one answers ranges */
 	struct lock lock;
 	struct lock_cond cond;
 	bool quit;
@@ -339,12 +340,12 @@ static void answer(struct remote *remote, struct remote_call *call)
 	lock_give(&remote->lock);
 }
 
-static struct remote_call *next_locked(struct remote *remote)
+static struct remote_call *next_locked(struct remote *remote, bool range)
 {
 	for (size_t i = 0; i < remote->call_count; i++) {
 		struct remote_call *call = remote->calls[i];
 
-		if (call->taken)
+		if (call->taken || call->seen.range != range)
 			continue;
 		if (!remote->hold || call->seen.cancelled)
 			return call;
@@ -356,13 +357,11 @@ static struct remote_call *next_locked(struct remote *remote)
 	return NULL;
 }
 
-static void *run(void *arg)
+static void *run(struct remote *remote, bool range)
 {
-	struct remote *remote = arg;
-
 	lock_take(&remote->lock);
 	while (!remote->quit) {
-		struct remote_call *call = next_locked(remote);
+		struct remote_call *call = next_locked(remote, range);
 
 		if (!call) {
 			lock_cond_wait(&remote->cond, &remote->lock);
@@ -375,6 +374,16 @@ static void *run(void *arg)
 	}
 	lock_give(&remote->lock);
 	return NULL;
+}
+
+static void *run_packs(void *remote)
+{
+	return run(remote, false);
+}
+
+static void *run_ranges(void *remote)
+{
+	return run(remote, true);
 }
 
 /* ---- what fetch calls ---- */
@@ -489,7 +498,8 @@ struct remote *fake_remote_new(unsigned caps)
 	remote->calls = calloc(CALLS_MAX, sizeof(struct remote_call *));
 	lock_init(&remote->lock);
 	lock_cond_init(&remote->cond);
-	thread_start(&remote->thread, "fake-net", run, remote);
+	thread_start(&remote->threads[0], "fake-net", run_packs, remote);
+	thread_start(&remote->threads[1], "fake-ranges", run_ranges, remote);
 	return remote;
 }
 
@@ -499,7 +509,8 @@ void fake_remote_free(struct remote *remote)
 	remote->quit = true;
 	lock_cond_broadcast(&remote->cond);
 	lock_give(&remote->lock);
-	pthread_join(remote->thread, NULL);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(remote->threads[i], NULL);
 	for (size_t i = 0; i < remote->object_count; i++)
 		buf_release(&remote->objects[i].bytes);
 	for (size_t i = 0; i < remote->call_count; i++) {

@@ -367,10 +367,10 @@ static void test_a_stream_that_nobody_reads_ends_and_what_came_stays(void)
 	make_file(16 * MIB, 1);
 	CHECK_INT(read_at(0, 100), 1);
 	CHECK(EVENTUALLY(is_held()));
-	clock_fake_advance(LARGE_IDLE_MS - 1000);
+	clock_fake_advance(LARGE_IDLE_MIN_MS - 100);
 	fetch_tick(fetch);
 	CHECK(is_held());
-	clock_fake_advance(1000);
+	clock_fake_advance(100); /* it had only begun */
 	CHECK(EVENTUALLY(is_quiet()));
 	CHECK(sent() <= 2 * MIB);
 	CHECK_INT(read_at(BLOCK, 100), 1);
@@ -419,6 +419,7 @@ static void test_a_stream_that_breaks_off_again_and_again_ends(void)
 
 static void test_a_reader_behind_the_stream_gets_another(void)
 {
+	clock_fake(1000000);
 	set_up(STREAM_CAPS);
 	make_file(8 * MIB, 1);
 	CHECK_INT(read_at(4 * MIB, 100), 1);
@@ -519,6 +520,7 @@ static void test_closing_ends_waits_and_paused_streams(void)
 {
 	struct wait wait;
 
+	clock_fake(1000000);
 	set_up(STREAM_CAPS);
 	make_file(16 * MIB, 1);
 	CHECK_INT(read_at(0, 100), 1);
@@ -590,12 +592,37 @@ static void test_a_want_of_unknown_size_goes_over_to_ranges(void)
 	make_file(8 * MIB, 1);
 	fake_stall(remote, 400 * KIB);
 	CHECK_INT(want_unknown(), 2);
-	CHECK(EVENTUALLY(is_quiet()));
-	CHECK(fake_call(remote, 0).cancelled);
+	/* what the pack has begun to bring is shown till ranges come */
+	CHECK_INT(read_at(0, 100), 1);
+	CHECK_INT(read_at(4 * MIB, 100), 1);
+	CHECK(EVENTUALLY(fake_call(remote, 0).cancelled));
 	fake_stall(remote, 0);
-	CHECK_INT(read_at(MIB, 100), 1);
-	CHECK_UINT(ranges(), 1);
-	CHECK_UINT(fake_calls(remote), 2);
+	CHECK_INT(read_all(MIB), 1);
+	CHECK(EVENTUALLY(is_whole()));
+	CHECK_UINT(fake_calls(remote) - ranges(), 1);
+	tear_down();
+}
+
+static void test_a_bridge_stays_where_there_are_no_ranges(void)
+{
+	set_up(RANGE_CAPS);
+	make_file(8 * MIB, 1);
+	fake_ranges(remote, FAKE_RANGES_NONE);
+	CHECK_INT(want_unknown(), 2);
+	CHECK_INT(read_all(128 * KIB), 1);
+	CHECK(EVENTUALLY(is_whole()));
+	CHECK_UINT(fake_calls(remote) - ranges(), 1);
+	tear_down();
+}
+
+static void test_the_first_bytes_do_not_wait_for_their_block(void)
+{
+	set_up(STREAM_CAPS);
+	make_file(8 * MIB, 1);
+	fake_stall(remote, 40 * KIB);
+	CHECK_INT(read_at(0, 16 * KIB), 1);
+	fake_stall(remote, 0);
+	CHECK_INT(read_all(MIB), 1);
 	tear_down();
 }
 
@@ -905,6 +932,8 @@ int main(int argc, char **argv)
 	TAP_RUN(test_small_memory_and_no_disk);
 	TAP_RUN(test_a_want_of_unknown_size_goes_over_to_the_stream);
 	TAP_RUN(test_a_want_of_unknown_size_goes_over_to_ranges);
+	TAP_RUN(test_a_bridge_stays_where_there_are_no_ranges);
+	TAP_RUN(test_the_first_bytes_do_not_wait_for_their_block);
 	TAP_RUN(test_without_early_a_want_of_unknown_size_is_whole);
 	TAP_RUN(test_a_file_comes_in_ranges);
 	TAP_RUN(test_few_ranges_till_one_proves_right);

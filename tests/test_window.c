@@ -21,9 +21,13 @@ static void test_the_first_read_asks_for_a_first_window(void)
 	CHECK_UINT(windows_end(&windows), 0);
 	read_at(0, 100);
 	CHECK_UINT(windows_end(&windows), MIB);
+	CHECK_UINT(windows_end_careful(&windows), 256 * KIB);
 	windows_init(&windows, 32 * MIB);
 	read_at(0, 2 * MIB);
 	CHECK_UINT(windows_end(&windows), 2 * MIB); /* the read itself, and nothing more */
+	CHECK_UINT(windows_end_careful(&windows), 2 * MIB);
+	read_at(2 * MIB, 10);
+	CHECK_UINT(windows_end_careful(&windows), windows_end(&windows));
 }
 
 static void test_a_read_elsewhere_asks_for_itself(void)
@@ -35,6 +39,18 @@ static void test_a_read_elsewhere_asks_for_itself(void)
 	CHECK_UINT(window_end(window), 51 * MIB);
 	window_starved(&windows, window, 50 * MIB);
 	CHECK_UINT(window_end(window), 51 * MIB);
+}
+
+static void test_the_last_page_of_a_read_is_no_second_read(void)
+{
+	struct window *window;
+
+	windows_init(&windows, 32 * MIB);
+	read_at(50 * MIB + 8 * KIB, MIB);
+	window = read_at(51 * MIB + 8 * KIB, 4 * KIB);
+	CHECK_UINT(window_end(window), 51 * MIB + 12 * KIB);
+	window = read_at(51 * MIB + 12 * KIB, 128 * KIB);
+	CHECK(window_end(window) > 51 * MIB + 140 * KIB);
 }
 
 /* As the kernel cuts 1 MiB for an ordinary user: two bytes at most for one that is read. */
@@ -162,6 +178,7 @@ int main(int argc, char **argv)
 	tap_args(argv);
 	TAP_RUN(test_the_first_read_asks_for_a_first_window);
 	TAP_RUN(test_a_read_elsewhere_asks_for_itself);
+	TAP_RUN(test_the_last_page_of_a_read_is_no_second_read);
 	TAP_RUN(test_a_short_run_elsewhere_asks_for_half_as_much_more);
 	TAP_RUN(test_it_doubles_on_starvation_only);
 	TAP_RUN(test_reads_ahead_in_any_order_are_one_run);

@@ -31,7 +31,7 @@ struct fetch;
 /* Bytes between the network and the ingest threads; beyond it a pause is asked for. */
 #define BATCH_QUEUE_MAX (1u << 20)
 /* The same of those that bring a large file: there may be many, and they may be paused for long. */
-#define BATCH_QUEUE_LARGE_MAX (256u << 10)
+#define BATCH_QUEUE_LARGE_MAX (128u << 10)
 
 /* What a refusal would be about; bits in fetch->refused. */
 enum filter_kind {

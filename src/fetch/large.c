@@ -315,24 +315,57 @@ static bool is_complete(const struct fetch_waiter *waiter)
 	return true;
 }
 
+/* It waits for this block, and the first `len` bytes of that will do. */
+static bool is_for(const struct fetch_waiter *waiter, uint32_t index, size_t len)
+{
+	uint32_t first = (uint32_t)(waiter->off / CACHE_BLOCK_LEN);
+	uint64_t start = (uint64_t)index * CACHE_BLOCK_LEN, end = waiter->off + waiter->len;
+
+	if (index < first || start >= end || waiter->blocks[index - first])
+		return false;
+	return (end - start < CACHE_BLOCK_LEN ? end - start : CACHE_BLOCK_LEN) <= len;
+}
+
 static void give_locked(struct large *large, uint32_t index, struct block *block,
 			struct ending *ending)
 {
 	struct fetch_waiter *next, *waiter = TAILQ_FIRST(&large->waiters);
-	uint64_t start = (uint64_t)index * CACHE_BLOCK_LEN;
 
 	for (; waiter; waiter = next) {
 		uint32_t first = (uint32_t)(waiter->off / CACHE_BLOCK_LEN);
 
 		next = TAILQ_NEXT(waiter, entry);
-		if (index < first || start >= waiter->off + waiter->len ||
-		    waiter->blocks[index - first])
+		if (!is_for(waiter, index, block->len))
 			continue;
 		waiter->blocks[index - first] = block_ref(block);
 		large->served = true;
 		if (is_complete(waiter))
 			end_locked(waiter, ending, 0);
 	}
+}
+
+void large_show(struct large *large, uint32_t index, const uint8_t *data, size_t len)
+{
+	struct fetch *fetch = large->fetch;
+	struct ending ending = ENDING_INIT(ending);
+	const struct fetch_waiter *waiter;
+	struct block *block;
+	bool wanted = false;
+
+	lock_take(&fetch->lock);
+	TAILQ_FOREACH(waiter, &large->waiters, entry)
+		wanted = wanted || is_for(waiter, index, len);
+	wanted = wanted && !large->distrusted;
+	lock_give(&fetch->lock);
+	block = wanted ? block_copy(data, len) : NULL;
+	if (!block)
+		return;
+	lock_take(&fetch->lock);
+	if (!large->distrusted)
+		give_locked(large, index, block, &ending);
+	lock_give(&fetch->lock);
+	ending_run(&ending);
+	block_unref(block);
 }
 
 /* The first half: those who wait. True when the cache should have it. */
@@ -434,12 +467,20 @@ static void cancel_ranges_locked(struct large *large)
 	}
 }
 
-/* Others wait for a place among the streams, and this one has stopped. */
-static bool is_in_the_way_locked(const struct large *large, uint64_t idle_ms)
+/*
+ * A stream that has stopped for its readers: as long as it would take to come here again, more or
+ * less; not long when others wait for its place.
+ */
+static bool is_in_vain_locked(const struct large *large, uint64_t idle_ms)
 {
-	return large->stream && idle_ms >= LARGE_YIELD_MS &&
-	       fetch_queued_locked(large->fetch, WAY_LARGE) &&
-	       large_stream_held_locked(large->stream);
+	uint64_t len = (uint64_t)large->stream_next * CACHE_BLOCK_LEN;
+	uint64_t limit_ms = LARGE_IDLE_MS * len / LARGE_IDLE_LEN;
+
+	if (!large->stream || !large_stream_held_locked(large->stream))
+		return false;
+	if (fetch_queued_locked(large->fetch, WAY_LARGE) && limit_ms > LARGE_YIELD_MS)
+		limit_ms = LARGE_YIELD_MS;
+	return idle_ms >= later(limit_ms, LARGE_IDLE_MIN_MS);
 }
 
 static void tick_one_locked(struct large *large, uint64_t now_ms, struct ending *ending,
@@ -455,7 +496,7 @@ static void tick_one_locked(struct large *large, uint64_t now_ms, struct ending 
 		large->stream->progress_ms = now_ms;
 	if (!TAILQ_EMPTY(&large->waiters))
 		return;
-	if (idle_ms >= LARGE_IDLE_MS || is_in_the_way_locked(large, idle_ms)) {
+	if (idle_ms >= LARGE_IDLE_MS || is_in_vain_locked(large, idle_ms)) {
 		cancel_ranges_locked(large);
 		large_stream_cancel_locked(large);
 	}

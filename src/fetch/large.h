@@ -19,8 +19,9 @@
  *	says: dropped, said, whoever kept bytes of it is told (fetch_config.distrusted), readers
  *	get -EBADMSG, and from now on only the whole will do
  *
- * A large without readers for LARGE_IDLE_MS cancels what is under way; what has come stays in the
- * cache. The large itself goes some time later: all that it knows can be found again.
+ * A large without readers for LARGE_IDLE_MS (a stream that has only begun: less) cancels what is
+ * under way; what has come stays in the cache. The large itself goes some time later: all that it
+ * knows can be found again.
  *
  * Both ways that show bytes early ride in batches (batch.h): the network thread appends, an ingest
  * thread cuts into blocks, answers readers, and gives blocks to the cache, waiting for room there.
@@ -51,6 +52,8 @@ struct batch;
 struct fetch;
 
 #define LARGE_IDLE_MS 5000
+#define LARGE_IDLE_LEN ((uint64_t)16 << 20) /* a stream that has come so far waits that long */
+#define LARGE_IDLE_MIN_MS 200
 #define LARGE_YIELD_MS 500 /* the same where others wait for a place to stream */
 #define LARGE_KEPT_MS 30000
 #define LARGE_KEPT_MAX 256
@@ -90,6 +93,7 @@ struct large {
 	bool streaming;			   /* stream_waiter is in use */
 	struct batch *stream;		   /* borrowed: the batch that brings it now; NULL */
 	uint32_t stream_next;		   /* the block it is at */
+	bool bridge; /* it has begun before ranges could, and ends when they come */
 
 	TAILQ_ENTRY(large) proof; /* in fetch->larges.proofs */
 	bool proving;		  /* it is there, or with its thread */
@@ -162,6 +166,8 @@ size_t large_block_len(const struct large *large, uint32_t index);
  * thread, no lock held.
  */
 bool large_arrived(struct large *large, uint32_t index, struct block *block);
+/* The first bytes of one: to those whom they will do. */
+void large_show(struct large *large, uint32_t index, const uint8_t *data, size_t len);
 
 /* ---- part.c ---- */
 

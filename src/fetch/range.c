@@ -19,6 +19,7 @@
 #define PIECE_MIN_LEN ((uint64_t)256 << 10)
 #define PIECE_MAX_LEN ((uint64_t)4 << 20)
 #define PIECES 8
+#define BRIDGE_BLOCKS 2
 #define TRIES_MAX 6
 #define TRIES_BROKEN_MAX 3
 
@@ -37,9 +38,17 @@ static uint32_t block_end(const struct large *large, uint64_t off)
 	return end < large->block_count ? (uint32_t)end : large->block_count;
 }
 
+/* What a bridge is about to bring need not be asked for. */
+static bool is_bridged_locked(const struct large *large, uint32_t index)
+{
+	return large->bridge && large->stream && index >= large->stream_next &&
+	       index < large->stream_next + BRIDGE_BLOCKS;
+}
+
 static bool is_missing_locked(const struct large *large, uint32_t index)
 {
-	return !bit_is_set(large->here, index) && !bit_is_set(large->coming, index);
+	return !bit_is_set(large->here, index) && !bit_is_set(large->coming, index) &&
+	       !is_bridged_locked(large, index);
 }
 
 /* The first that nobody has asked for in [first, end), and those that follow it. */
@@ -158,8 +167,8 @@ static bool reserve_locked(struct large *large, struct plan *plan)
 static bool plan_locked(struct large *large, struct plan *out)
 {
 	*out = (struct plan){ 0 };
-	if (large_way_locked(large) != LARGE_RANGE || !large->path || large->stream ||
-	    large->ranges >= RANGES_PER_FILE ||
+	if (large_way_locked(large) != LARGE_RANGE || !large->path ||
+	    (large->stream && !large->bridge) || large->ranges >= RANGES_PER_FILE ||
 	    (large->tries && large->ranges)) /* one at a time finds out whether it works again */
 		return false;
 	if (!plan_demand_locked(large, out) && !plan_ahead_locked(large, out))
@@ -307,6 +316,8 @@ static void block_done(struct batch *batch)
 	batch->feed_block = NULL;
 	batch->arrived += large_arrived(large, index, block);
 	lock_take(&fetch->lock);
+	if (batch->way == WAY_RANGE && large->bridge)
+		large_stream_cancel_locked(large);
 	given = block->len < batch->reserved ? block->len : batch->reserved;
 	batch->reserved -= given;
 	batch->feed_off += block->len;
@@ -334,6 +345,9 @@ int large_feed(struct batch *batch, const uint8_t *data, size_t len)
 		if (batch->feed_len == batch->feed_block->len)
 			block_done(batch);
 	}
+	if (batch->feed_block)
+		large_show(batch->large, (uint32_t)(batch->feed_off / CACHE_BLOCK_LEN),
+			   batch->feed_block->data, batch->feed_len);
 	return 0;
 }
 
@@ -378,6 +392,7 @@ static bool refuse_locked(struct large *large)
 	bool remote = !larges->proven && !larges->refused;
 
 	large->no_range = true;
+	large->bridge = false;
 	larges->refused = larges->refused || remote;
 	return remote;
 }

@@ -118,13 +118,14 @@ static int begin_or_not_locked(struct large *large, struct batch *batch, struct 
 
 	if (!flight || flight->batch != batch || large->stream)
 		return 0;
-	if (large_way_locked(large) == LARGE_STREAM) {
+	if (large_way_locked(large) == LARGE_WHOLE)
+		return 0;
+	if (fetch->caps & REMOTE_EARLY) {
 		turn_over_locked(large, flight, ending);
 		begin_locked(large, batch);
+		large->bridge = large_way_locked(large) == LARGE_RANGE;
 		return 1;
 	}
-	if (large_way_locked(large) != LARGE_RANGE || large->streaming)
-		return 0;
 	ending_add_locked(&fetch->table, flight, ending, 0, NULL, large->part.size);
 	fetch_flight_free_locked(fetch, flight);
 	batch->peeked = true;
@@ -189,8 +190,10 @@ void large_stream_gone_locked(struct batch *batch)
 
 	if (!large)
 		return;
-	if (large->stream == batch)
+	if (large->stream == batch) {
 		large->stream = NULL;
+		large->bridge = false;
+	}
 	batch->large = NULL;
 	large_put_locked(large);
 }
@@ -217,7 +220,7 @@ bool large_stream_held_locked(const struct batch *batch)
 	/* Who reads on need not be waited for: its place is wanted. */
 	if (others_wait_locked(large))
 		return false;
-	end = windows_end(&large->windows);
+	end = windows_end_careful(&large->windows);
 	TAILQ_FOREACH(waiter, &large->waiters, entry) {
 		if (waiter->off + waiter->len > end)
 			end = waiter->off + waiter->len;
@@ -248,6 +251,7 @@ void large_stream_cancel_locked(struct large *large)
 	}
 	if (!batch)
 		return;
+	large->bridge = false;
 	batch_cancel_locked(batch);
 	fetch_work_schedule_locked(fetch, batch); /* it may wait for readers */
 }

@@ -23,6 +23,11 @@ void windows_init(struct windows *windows, uint64_t max_len)
 	*windows = (struct windows){ .max_len = larger(max_len, WINDOW_MIN_LEN) };
 }
 
+static uint64_t round_up(uint64_t off)
+{
+	return sum(off, WINDOW_MIN_LEN - 1) / WINDOW_MIN_LEN * WINDOW_MIN_LEN;
+}
+
 static bool is_sure(const struct window *window)
 {
 	return window->start == 0 || window->run_len >= WINDOW_SURE_LEN;
@@ -44,6 +49,21 @@ uint64_t windows_end(const struct windows *windows)
 
 	for (unsigned i = 0; i < WINDOW_COUNT; i++)
 		end = larger(end, window_end(&windows->v[i]));
+	return end;
+}
+
+uint64_t windows_end_careful(const struct windows *windows)
+{
+	uint64_t end = 0;
+
+	for (unsigned i = 0; i < WINDOW_COUNT; i++) {
+		const struct window *window = &windows->v[i];
+		uint64_t own = window_end(window);
+
+		if (window->turn && !window->goes_on && !window->start)
+			own = larger(window->next, smaller(own, WINDOW_FIRST_LEN / 4));
+		end = larger(end, own);
+	}
 	return end;
 }
 
@@ -99,9 +119,10 @@ struct window *windows_read(struct windows *windows, uint64_t off, size_t len)
 	if (!window) {
 		window = begin(windows, off, len);
 	} else if (end > window->next) {
+		/* the kernel cuts what is not aligned: its last page is no second read */
+		window->goes_on = window->goes_on || end > round_up(window->next);
 		window->run_len += end - larger(window->next, off);
 		window->next = end;
-		window->goes_on = true;
 	}
 	window->turn = ++windows->turn;
 	return window;

@@ -58,5 +58,10 @@ uint64_t window_end(const struct window *window);
 
 /* The furthest of all. */
 uint64_t windows_end(const struct windows *windows);
+/*
+ * The same where what is on its way cannot be stopped at once: after a single read of the file's
+ * start, a quarter of the first window.
+ */
+uint64_t windows_end_careful(const struct windows *windows);
 
 #endif
