@@ -185,6 +185,7 @@ static struct repo *repo_new(const struct repo_config *config)
 	repo->nodes = config->nodes;
 	repo->inodes = inode_table_new(INODE_BITS);
 	repo->walks = walk_memory_new();
+	blind_table_init(&repo->blind);
 	atomic_flag_clear(&repo->keeping);
 	if (!repo->inodes || !repo->walks || repo_inodes_load(repo))
 		repo_close(&repo);
@@ -230,5 +231,6 @@ void repo_close(struct repo **repo_ptr)
 	node_root_free(&repo->root);
 	inode_table_free(&repo->inodes);
 	walk_memory_free(&repo->walks);
+	blind_table_release(&repo->blind);
 	free(repo);
 }
