@@ -13,6 +13,7 @@ E2E_PENDING =
 FUZZ_TARGETS =
 
 UNIT_TESTS += %D%/test_ahead
+UNIT_TESTS += %D%/test_blind
 UNIT_TESTS += %D%/test_block
 UNIT_TESTS += %D%/test_blocks
 UNIT_TESTS += %D%/test_broker
