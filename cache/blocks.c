@@ -4,7 +4,9 @@
  */
 #include "cache/blocks.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/queue.h>
 #include <xxhash.h>
 
@@ -16,12 +18,6 @@
 
 #define SHARD_COUNT 8
 
-struct block_key {
-	struct oid oid;
-	uint8_t zero[3]; /* the struct is a hash key: no holes */
-	uint32_t index;
-};
-
 struct kept {
 	UT_hash_handle hh;
 	TAILQ_ENTRY(kept) link;
@@ -32,10 +28,13 @@ TAILQ_HEAD(kept_list, kept);
 
 struct shard {
 	struct lock lock;
+	struct lock_cond settled;
 	/* under lock */
 	struct kept *table;
 	struct kept_list by_use; /* the most recent one first */
 	size_t len;
+	LIST_HEAD(, blocks_claim) claims;
+	unsigned waiting; /* threads, for any of the claims */
 };
 
 struct blocks {
@@ -75,6 +74,8 @@ struct blocks *blocks_new(size_t max_len)
 	blocks->shard_max_len = max_len / SHARD_COUNT;
 	for (unsigned i = 0; i < SHARD_COUNT; i++) {
 		lock_init(&blocks->shards[i].lock);
+		lock_cond_init(&blocks->shards[i].settled);
+		LIST_INIT(&blocks->shards[i].claims);
 		TAILQ_INIT(&blocks->shards[i].by_use);
 	}
 	return blocks;
@@ -97,25 +98,63 @@ void blocks_free(struct blocks *blocks)
 		return;
 	for (unsigned i = 0; i < SHARD_COUNT; i++) {
 		shard_empty(&blocks->shards[i]);
+		lock_cond_release(&blocks->shards[i].settled);
 		lock_release(&blocks->shards[i].lock);
 	}
 	free(blocks);
+}
+
+static struct block *shard_find_locked(struct shard *shard, const struct block_key *key)
+{
+	struct kept *kept;
+
+	HASH_FIND(hh, shard->table, key, sizeof(*key), kept);
+	if (!kept)
+		return NULL;
+	TAILQ_REMOVE(&shard->by_use, kept, link);
+	TAILQ_INSERT_HEAD(&shard->by_use, kept, link);
+	return block_ref(kept->block);
 }
 
 struct block *blocks_get(struct blocks *blocks, const struct oid *oid, uint32_t index)
 {
 	struct block_key key = block_key(oid, index);
 	struct shard *shard = shard_of(blocks, &key);
-	struct block *block = NULL;
-	struct kept *kept;
+	struct block *block;
 
 	lock_take(&shard->lock);
-	HASH_FIND(hh, shard->table, &key, sizeof(key), kept);
-	if (kept) {
-		TAILQ_REMOVE(&shard->by_use, kept, link);
-		TAILQ_INSERT_HEAD(&shard->by_use, kept, link);
-		block = block_ref(kept->block);
+	block = shard_find_locked(shard, &key);
+	lock_give(&shard->lock);
+	return block;
+}
+
+static bool is_claimed_locked(struct shard *shard, const struct block_key *key)
+{
+	struct blocks_claim *claim;
+
+	LIST_FOREACH(claim, &shard->claims, link)
+		if (memcmp(&claim->key, key, sizeof(*key)) == 0)
+			return true;
+	return false;
+}
+
+struct block *blocks_claim(struct blocks *blocks, const struct oid *oid, uint32_t index,
+			   struct blocks_claim *claim)
+{
+	struct shard *shard;
+	struct block *block;
+
+	claim->key = block_key(oid, index);
+	shard = shard_of(blocks, &claim->key);
+	lock_take(&shard->lock);
+	while (!(block = shard_find_locked(shard, &claim->key)) &&
+	       is_claimed_locked(shard, &claim->key)) {
+		shard->waiting++;
+		lock_cond_wait(&shard->settled, &shard->lock);
+		shard->waiting--;
 	}
+	if (!block)
+		LIST_INSERT_HEAD(&shard->claims, claim, link);
 	lock_give(&shard->lock);
 	return block;
 }
@@ -134,14 +173,9 @@ static void shard_make_room_locked(struct shard *shard, size_t room_len, struct 
 	}
 }
 
-/* False when it is there already, or the table has no memory. */
+/* False when the table has no memory. A claimed block is never there already. */
 static bool shard_insert_locked(struct shard *shard, struct kept *kept)
 {
-	struct kept *old;
-
-	HASH_FIND(hh, shard->table, &kept->key, sizeof(kept->key), old);
-	if (old)
-		return false;
 	HASH_ADD(hh, shard->table, key, sizeof(kept->key), kept);
 	if (!kept->hh.tbl)
 		return false;
@@ -150,28 +184,36 @@ static bool shard_insert_locked(struct shard *shard, struct kept *kept)
 	return true;
 }
 
-void blocks_add(struct blocks *blocks, const struct oid *oid, uint32_t index, struct block *block)
+/* NULL for what does not fit, or when there is no memory. */
+static struct kept *kept_new(const struct blocks *blocks, const struct block_key *key,
+			     struct block *block)
 {
-	struct kept_list gone = TAILQ_HEAD_INITIALIZER(gone);
-	struct kept *kept = calloc(1, sizeof(*kept));
-	struct shard *shard;
-	bool inserted;
+	struct kept *kept = block ? calloc(1, sizeof(*kept)) : NULL;
 
 	if (!kept)
-		return;
-	kept->key = block_key(oid, index);
+		return NULL;
+	kept->key = *key;
 	kept->block = block_ref(block);
-	if (kept_cost(kept) > blocks->shard_max_len) {
-		kept_free(kept);
-		return;
-	}
-	shard = shard_of(blocks, &kept->key);
+	if (kept_cost(kept) <= blocks->shard_max_len)
+		return kept;
+	kept_free(kept);
+	return NULL;
+}
+
+void blocks_settle(struct blocks *blocks, struct blocks_claim *claim, struct block *block)
+{
+	struct kept_list gone = TAILQ_HEAD_INITIALIZER(gone);
+	struct shard *shard = shard_of(blocks, &claim->key);
+	struct kept *kept = kept_new(blocks, &claim->key, block);
+
 	lock_take(&shard->lock);
-	inserted = shard_insert_locked(shard, kept);
+	LIST_REMOVE(claim, link);
+	if (kept && !shard_insert_locked(shard, kept))
+		TAILQ_INSERT_TAIL(&gone, kept, link);
 	shard_make_room_locked(shard, blocks->shard_max_len, &gone);
+	if (shard->waiting > 0)
+		lock_cond_broadcast(&shard->settled);
 	lock_give(&shard->lock);
-	if (!inserted)
-		kept_free(kept);
 	while ((kept = TAILQ_FIRST(&gone))) {
 		TAILQ_REMOVE(&gone, kept, link);
 		kept_free(kept);

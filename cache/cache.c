@@ -78,6 +78,8 @@ static char *absolute(const char *dir)
 static void cache_free(struct cache *cache)
 {
 	blocks_free(cache->blocks);
+	for (unsigned i = 0; i < CACHE_DOOR_COUNT; i++)
+		lock_release(&cache->doors[i].lock);
 	lock_cond_release(&cache->work);
 	lock_cond_release(&cache->room);
 	lock_cond_release(&cache->done);
@@ -88,10 +90,13 @@ static void cache_free(struct cache *cache)
 
 static struct cache *cache_new(const struct cache_config *config)
 {
-	struct cache *cache = calloc(1, sizeof(*cache));
+	struct cache *cache = aligned_alloc(_Alignof(struct cache), sizeof(*cache));
 
 	if (!cache)
 		return NULL;
+	memset(cache, 0, sizeof(*cache));
+	for (unsigned i = 0; i < CACHE_DOOR_COUNT; i++)
+		lock_init(&cache->doors[i].lock);
 	lock_init(&cache->lock);
 	lock_cond_init(&cache->work);
 	lock_cond_init(&cache->room);
@@ -378,23 +383,52 @@ struct found {
 	uint64_t size;
 };
 
-static void find(struct cache *cache, const struct oid *oid, struct found *out)
+void cache_store_set_locked(struct cache *cache, struct store *store)
+{
+	cache->store = store;
+	for (unsigned i = 0; i < CACHE_DOOR_COUNT; i++) {
+		lock_take(&cache->doors[i].lock);
+		cache->doors[i].store = store;
+		lock_give(&cache->doors[i].lock);
+	}
+}
+
+/* A new reference, or NULL. */
+static struct store *store_get(struct cache *cache)
+{
+	struct cache_door *door = &cache->doors[thread_stripe(CACHE_DOOR_COUNT)];
+	struct store *store;
+
+	lock_take(&door->lock);
+	store = door->store ? store_ref(door->store) : NULL;
+	lock_give(&door->lock);
+	return store;
+}
+
+static void find_pending(struct cache *cache, const struct oid *oid, struct found *out)
 {
 	struct pending_item *item;
 
-	memset(out, 0, sizeof(*out));
 	lock_take(&cache->lock);
 	item = pending_find_object_locked(&cache->pending, oid);
 	if (item)
 		out->content = content_ref(item->content);
-	else if (cache->store)
-		out->store = store_ref(cache->store);
 	item = pending_find_size_locked(&cache->pending, oid);
 	if (item) {
 		out->has_size = true;
 		out->size = item->size;
 	}
 	lock_give(&cache->lock);
+}
+
+/* The store after what is pending: what leaves there meanwhile is found here. */
+static void find(struct cache *cache, const struct oid *oid, struct found *out)
+{
+	memset(out, 0, sizeof(*out));
+	if (pending_may_hold(&cache->pending, oid))
+		find_pending(cache, oid, out);
+	if (!out->content)
+		out->store = store_get(cache);
 }
 
 static bool has_content(const struct index_object *object)
@@ -452,19 +486,19 @@ static int block_read(struct cache *cache, struct store *store, const struct oid
 	return rc ? record_failed(cache, oid, object, index, place, rc, why) : 0;
 }
 
-/* The same, kept at hand. */
+/* The same, kept at hand; read once for all who want it at the same time. */
 static int block_get(struct cache *cache, struct store *store, const struct oid *oid,
 		     const struct index_object *object, uint32_t index, const struct place *place,
 		     struct block **out)
 {
+	struct blocks_claim claim;
 	int rc;
 
-	*out = blocks_get(cache->blocks, oid, index);
+	*out = blocks_claim(cache->blocks, oid, index, &claim);
 	if (*out)
 		return 0;
 	rc = block_read(cache, store, oid, object, index, place, out);
-	if (rc == 0)
-		blocks_add(cache->blocks, oid, index, *out);
+	blocks_settle(cache->blocks, &claim, rc ? NULL : *out);
 	return rc;
 }
 
@@ -741,13 +775,9 @@ static int tmpfile_elsewhere(void)
 
 int cache_tmpfile(struct cache *cache)
 {
-	struct store *store = NULL;
+	struct store *store = store_get(cache);
 	int fd = -ENOENT;
 
-	lock_take(&cache->lock);
-	if (cache->store)
-		store = store_ref(cache->store);
-	lock_give(&cache->lock);
 	if (store)
 		fd = store_tmpfile(store);
 	store_unref(store);

@@ -31,6 +31,16 @@ struct counters {
 	_Atomic uint64_t hits, misses, puts, put_bytes, dropped, stored_bytes, faults;
 };
 
+/*
+ * The store again, once for each of some groups of threads, so that readers do not meet at the
+ * cache's lock. A reader takes its reference under the lock of its own group.
+ */
+#define CACHE_DOOR_COUNT 16
+struct cache_door {
+	_Alignas(64) struct lock lock;
+	struct store *store; /* under lock; borrowed from cache->store */
+};
+
 struct writer;
 
 struct cache {
@@ -42,6 +52,7 @@ struct cache {
 	pthread_t writer_thread;
 	struct writer *writer; /* used by its thread only */
 
+	struct cache_door doors[CACHE_DOOR_COUNT];
 	struct counters counters;
 	struct log_limit limits[FAULT_KIND_COUNT], degraded_limit;
 
@@ -54,13 +65,19 @@ struct cache {
 	struct lock_cond done; /* flushers wait for their sequence number */
 	/* under lock */
 	struct pending pending;
-	struct store *store; /* counted; NULL: nothing on disk now */
+	struct store *store; /* counted; NULL: nothing on disk now; readers go through doors */
 	bool stopping;
 	unsigned flusher_count;
 	uint64_t failed_attempts; /* of the writer, so far */
 	bool degraded, degraded_said;
 	char degraded_why[CACHE_WHY_LEN];
 };
+
+/*
+ * What readers find from now on; may be NULL. Under `lock`, by the writer, which afterwards waits
+ * for the references that were taken before. A door's lock is a leaf below `lock`.
+ */
+void cache_store_set_locked(struct cache *cache, struct store *store);
 
 /* Counts a fault and logs it once per kind and interval. */
 void cache_fault(struct cache *cache, enum fault_kind kind, const char *fmt, ...)

@@ -23,7 +23,7 @@
 #define MAP_LEN ((uint64_t)16 * 1024 * 1024 * 1024)
 #define MAP_LEN_32BIT ((uint64_t)512 * 1024 * 1024)
 #define READERS_MAX 2048
-#define POOL_MAX 16 /* each holds one of READERS_MAX, for all processes together */
+#define POOL_COUNT 16 /* each may hold one of READERS_MAX, for all processes together */
 #define READER_CHECK_MS 10000
 
 #define VALUE_VERSION 1
@@ -35,16 +35,19 @@
 enum db { DB_OBJECTS, DB_BLOCKS, DB_FACTS, DB_SEGMENTS, DB_COUNT };
 static const char *const db_names[DB_COUNT] = { "objects", "blocks", "facts", "segments" };
 
+/* One for each of some groups of threads, which so do not meet at a lock. */
+struct pool {
+	_Alignas(64) struct lock lock;
+	MDB_txn *txn; /* under lock; a reset read transaction, which pins nothing; or NULL */
+};
+
 struct index {
 	/* set before threads start */
 	MDB_env *env;
 	MDB_dbi dbis[DB_COUNT];
 	/* owned by the one who writes */
 	uint64_t next_reader_check_ms;
-	struct lock lock;
-	/* under lock */
-	MDB_txn *pool[POOL_MAX]; /* reset read transactions: they pin nothing */
-	unsigned pool_count;
+	struct pool pools[POOL_COUNT];
 };
 
 /* ---- LMDB's errors as ours ---- */
@@ -384,22 +387,35 @@ static int env_open(MDB_env *env, const char *path, size_t map_len, unsigned fla
 
 static void index_free(struct index *index)
 {
-	for (unsigned i = 0; i < index->pool_count; i++)
-		mdb_txn_abort(index->pool[i]);
+	for (unsigned i = 0; i < POOL_COUNT; i++) {
+		if (index->pools[i].txn)
+			mdb_txn_abort(index->pools[i].txn);
+		lock_release(&index->pools[i].lock);
+	}
 	if (index->env)
 		mdb_env_close(index->env);
-	lock_release(&index->lock);
 	free(index);
+}
+
+static struct index *index_new(void)
+{
+	struct index *index = aligned_alloc(_Alignof(struct index), sizeof(*index));
+
+	if (!index)
+		return NULL;
+	memset(index, 0, sizeof(*index));
+	for (unsigned i = 0; i < POOL_COUNT; i++)
+		lock_init(&index->pools[i].lock);
+	return index;
 }
 
 int index_open(const char *path, size_t map_len, struct index **out, struct xcp_error *err)
 {
-	struct index *index = calloc(1, sizeof(*index));
+	struct index *index = index_new();
 	int rc;
 
 	if (!index)
 		return xcp_error_set(err, -ENOMEM, "cannot open the cache index: out of memory");
-	lock_init(&index->lock);
 	rc = mdb_env_create(&index->env);
 	if (!rc)
 		rc = env_open(index->env, path, map_len, MDB_NOTLS | MDB_NOSYNC);
@@ -426,20 +442,22 @@ void index_close(struct index **index)
 
 /* ---- read transactions ---- */
 
-static MDB_txn *pool_take(struct index *index)
+/* Leaves `txn` in the calling thread's pool, and returns what was there. */
+static MDB_txn *pool_swap(struct index *index, MDB_txn *txn)
 {
-	MDB_txn *txn = NULL;
+	struct pool *pool = &index->pools[thread_stripe(POOL_COUNT)];
+	MDB_txn *before;
 
-	lock_take(&index->lock);
-	if (index->pool_count > 0)
-		txn = index->pool[--index->pool_count];
-	lock_give(&index->lock);
-	return txn;
+	lock_take(&pool->lock);
+	before = pool->txn;
+	pool->txn = txn;
+	lock_give(&pool->lock);
+	return before;
 }
 
 static int read_begin(struct index *index, MDB_txn **out)
 {
-	MDB_txn *txn = pool_take(index);
+	MDB_txn *txn = pool_swap(index, NULL);
 	int rc;
 
 	if (txn) {
@@ -462,12 +480,7 @@ static int read_begin(struct index *index, MDB_txn **out)
 static void read_end(struct index *index, MDB_txn *txn)
 {
 	mdb_txn_reset(txn);
-	lock_take(&index->lock);
-	if (index->pool_count < POOL_MAX) {
-		index->pool[index->pool_count++] = txn;
-		txn = NULL;
-	}
-	lock_give(&index->lock);
+	txn = pool_swap(index, txn);
 	if (txn)
 		mdb_txn_abort(txn);
 }

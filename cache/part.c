@@ -122,21 +122,19 @@ static int stored_get(struct cache *cache, struct store *store, const struct cac
 static int block_get(struct cache *cache, const struct cache_part *part, uint32_t index,
 		     struct block **out)
 {
+	struct blocks_claim claim;
 	struct store *store;
 	struct place place;
-	int rc = -ENOENT;
+	int rc = 0;
 
-	*out = blocks_get(cache->blocks, &part->name, index);
+	*out = blocks_claim(cache->blocks, &part->name, index, &claim);
 	if (*out)
 		return 0;
 	*out = find(cache, &part->name, index, &store);
-	if (*out)
-		return 0;
-	if (store)
-		rc = stored_get(cache, store, part, index, out, &place);
+	if (!*out)
+		rc = store ? stored_get(cache, store, part, index, out, &place) : -ENOENT;
 	store_unref(store);
-	if (rc == 0)
-		blocks_add(cache->blocks, &part->name, index, *out);
+	blocks_settle(cache->blocks, &claim, rc ? NULL : *out);
 	return rc;
 }
 

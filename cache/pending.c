@@ -182,6 +182,29 @@ void pending_item_free(struct pending_item *item)
 	free(item);
 }
 
+/* ---- hints: whether the lock need be taken at all ---- */
+
+static unsigned hint_of(const struct oid *oid)
+{
+	return (oid->hash[0] | (unsigned)oid->hash[1] << 8) % PENDING_HINTS;
+}
+
+bool pending_may_hold(const struct pending *pending, const struct oid *oid)
+{
+	/* acquire: who finds 0 finds what the writer committed before it took the item out */
+	return atomic_load_explicit(&pending->hints[hint_of(oid)], memory_order_acquire) != 0;
+}
+
+static void hint_add(struct pending *pending, const struct oid *oid)
+{
+	atomic_fetch_add_explicit(&pending->hints[hint_of(oid)], 1, memory_order_relaxed);
+}
+
+static void hint_remove(struct pending *pending, const struct oid *oid)
+{
+	atomic_fetch_sub_explicit(&pending->hints[hint_of(oid)], 1, memory_order_release);
+}
+
 /* ---- tables ---- */
 
 static struct pending_item **table_of(struct pending *pending, const struct pending_item *item)
@@ -301,6 +324,7 @@ static struct pending_list *list_of(struct pending *pending, const struct pendin
 
 static void list_add(struct pending *pending, struct pending_item *item)
 {
+	hint_add(pending, &item->oid);
 	item->seq = pending->next_seq++;
 	TAILQ_INSERT_TAIL(list_of(pending, item), item, link);
 	pending->len += item->cost;
@@ -315,6 +339,7 @@ static void list_add(struct pending *pending, struct pending_item *item)
 
 static void list_remove(struct pending *pending, struct pending_item *item)
 {
+	hint_remove(pending, &item->oid);
 	TAILQ_REMOVE(list_of(pending, item), item, link);
 	pending->len -= item->cost;
 	pending->count--;

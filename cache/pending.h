@@ -10,12 +10,13 @@
  * Bounded by bytes: content in memory counts in full; content in a file by what its descriptor
  * is worth.
  *
- * Threads: everything under the lock given to pending_init(), except pending_item_free(), which
- * must not be, because it may close files.
+ * Threads: everything under the lock given to pending_init(), except pending_may_hold(), and
+ * pending_item_free(), which must not be, because it may close files.
  */
 #ifndef CACHE_PENDING_H
 #define CACHE_PENDING_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -76,9 +77,13 @@ struct pending_item {
 };
 TAILQ_HEAD(pending_list, pending_item);
 
+#define PENDING_HINTS 1024
+
 struct pending {
 	struct lock *lock; /* borrowed */
 	size_t max_len;
+	/* how many items have an id of this hash; written under lock, read by anybody */
+	_Atomic uint32_t hints[PENDING_HINTS];
 	/* under lock */
 	struct pending_item *objects, *sizes, *facts, *parts; /* hash tables */
 	struct pending_list queue; /* small things, in the order they came */
@@ -122,6 +127,12 @@ int pending_add_locked(struct pending *pending, struct pending_item *item,
  * caller to free.
  */
 struct pending_item *pending_drop_oldest_locked(struct pending *pending);
+
+/*
+ * False: nothing of this id waits; what did before is in the index by now. True: the lock must be
+ * taken to know. Any thread, without the lock.
+ */
+bool pending_may_hold(const struct pending *pending, const struct oid *oid);
 
 struct pending_item *pending_find_object_locked(struct pending *pending, const struct oid *oid);
 struct pending_item *pending_find_size_locked(struct pending *pending, const struct oid *oid);

@@ -23,7 +23,7 @@
 #include "cache/codec.h"
 
 #define OPEN_MAX_COUNT 64
-#define SCRATCH_MAX_COUNT 16
+#define POOL_COUNT 16
 
 /*
  * Without a tail from the index only this much may be cut off the end of a taken file: a few
@@ -126,28 +126,37 @@ TAILQ_HEAD(open_list, open_file);
 /* What a read needs and is worth keeping. */
 struct scratch {
 	struct codec *codec;
+	struct open_file *file; /* counted: the one read last; NULL at first */
 	uint8_t body[RECORD_RAW_MAX];
+};
+
+/* One for each of some groups of threads, which so do not meet at a lock. */
+struct pool {
+	_Alignas(64) struct lock lock;
+	struct scratch *scratch; /* under lock; or NULL */
 };
 
 struct segments {
 	/* set before threads start */
 	int dir_fd; /* borrowed */
+	struct pool pools[POOL_COUNT];
 	struct lock lock;
 	/* under lock */
-	struct open_list files; /* the most recently used one first */
+	struct open_list files; /* the most recently asked for first */
 	unsigned file_count;
-	struct scratch *scratches[SCRATCH_MAX_COUNT];
-	unsigned scratch_count;
 };
 
 struct segments *segments_new(int dir_fd)
 {
-	struct segments *segments = calloc(1, sizeof(*segments));
+	struct segments *segments = aligned_alloc(_Alignof(struct segments), sizeof(*segments));
 
 	if (!segments)
 		return NULL;
+	memset(segments, 0, sizeof(*segments));
 	segments->dir_fd = dir_fd;
 	lock_init(&segments->lock);
+	for (unsigned i = 0; i < POOL_COUNT; i++)
+		lock_init(&segments->pools[i].lock);
 	TAILQ_INIT(&segments->files);
 	return segments;
 }
@@ -165,6 +174,7 @@ static void scratch_free(struct scratch *scratch)
 	if (!scratch)
 		return;
 	codec_free(scratch->codec);
+	open_file_unref(scratch->file);
 	free(scratch);
 }
 
@@ -178,8 +188,10 @@ void segments_free(struct segments *segments)
 		TAILQ_REMOVE(&segments->files, file, link);
 		open_file_unref(file);
 	}
-	for (unsigned i = 0; i < segments->scratch_count; i++)
-		scratch_free(segments->scratches[i]);
+	for (unsigned i = 0; i < POOL_COUNT; i++) {
+		scratch_free(segments->pools[i].scratch);
+		lock_release(&segments->pools[i].lock);
+	}
 	lock_release(&segments->lock);
 	free(segments);
 }
@@ -271,19 +283,29 @@ static int file_get(struct segments *segments, uint64_t id, struct open_file **o
 	return 0;
 }
 
+/* Leaves `scratch` in the calling thread's pool, and returns what was there. */
+static struct scratch *pool_swap(struct segments *segments, struct scratch *scratch)
+{
+	struct pool *pool = &segments->pools[thread_stripe(POOL_COUNT)];
+	struct scratch *before;
+
+	lock_take(&pool->lock);
+	before = pool->scratch;
+	pool->scratch = scratch;
+	lock_give(&pool->lock);
+	return before;
+}
+
 static struct scratch *scratch_get(struct segments *segments)
 {
-	struct scratch *scratch = NULL;
+	struct scratch *scratch = pool_swap(segments, NULL);
 
-	lock_take(&segments->lock);
-	if (segments->scratch_count > 0)
-		scratch = segments->scratches[--segments->scratch_count];
-	lock_give(&segments->lock);
 	if (scratch)
 		return scratch;
 	scratch = malloc(sizeof(*scratch));
 	if (!scratch)
 		return NULL;
+	scratch->file = NULL;
 	scratch->codec = codec_new();
 	if (!scratch->codec) {
 		free(scratch);
@@ -294,13 +316,23 @@ static struct scratch *scratch_get(struct segments *segments)
 
 static void scratch_put(struct segments *segments, struct scratch *scratch)
 {
-	lock_take(&segments->lock);
-	if (segments->scratch_count < SCRATCH_MAX_COUNT) {
-		segments->scratches[segments->scratch_count++] = scratch;
-		scratch = NULL;
-	}
-	lock_give(&segments->lock);
-	scratch_free(scratch);
+	scratch_free(pool_swap(segments, scratch));
+}
+
+/* Makes scratch->file the file `id`. */
+static int scratch_open(struct segments *segments, struct scratch *scratch, uint64_t id)
+{
+	struct open_file *file;
+	int rc;
+
+	if (scratch->file && scratch->file->id == id)
+		return 0;
+	rc = file_get(segments, id, &file);
+	if (rc)
+		return rc;
+	open_file_unref(scratch->file);
+	scratch->file = file;
+	return 0;
 }
 
 /* ---- reading a record ---- */
@@ -331,8 +363,9 @@ static int read_parts(int fd, uint64_t off, uint8_t *header, uint8_t *body, size
 		return 0;
 	/* Cut short by a signal or by the end of the file: again, part by part. */
 	n = pread_full(fd, header, RECORD_HEADER_LEN, off);
-	if (n == RECORD_HEADER_LEN)
-		n = pread_full(fd, body, body_len, off + RECORD_HEADER_LEN);
+	if (n != RECORD_HEADER_LEN)
+		return n < 0 ? (int)n : -EBADMSG;
+	n = pread_full(fd, body, body_len, off + RECORD_HEADER_LEN);
 	return n < 0 ? (int)n : (size_t)n == body_len ? 0 : -EBADMSG;
 }
 
@@ -378,8 +411,7 @@ int segments_read(struct segments *segments, const struct place *place,
 {
 	const char *why = "its file cannot be opened";
 	struct scratch *scratch;
-	struct open_file *file;
-	struct block *block;
+	struct block *block = NULL;
 	int rc;
 
 	if (!out_why)
@@ -389,15 +421,15 @@ int segments_read(struct segments *segments, const struct place *place,
 	if (place->raw_len > RECORD_RAW_MAX || place->stored_len > place->raw_len ||
 	    (place->codec == CODEC_RAW && place->stored_len != place->raw_len))
 		return -EBADMSG;
-	rc = file_get(segments, place->segment, &file);
-	if (rc)
-		return rc;
 	scratch = scratch_get(segments);
-	block = scratch ? block_new(place->raw_len) : NULL;
-	rc = block ? record_read(scratch, file->fd, place, want, block, out_why) : -ENOMEM;
-	if (scratch)
-		scratch_put(segments, scratch);
-	open_file_unref(file);
+	if (!scratch)
+		return -ENOMEM;
+	rc = scratch_open(segments, scratch, place->segment);
+	if (rc == 0 && !(block = block_new(place->raw_len)))
+		rc = -ENOMEM;
+	if (rc == 0)
+		rc = record_read(scratch, scratch->file->fd, place, want, block, out_why);
+	scratch_put(segments, scratch);
 	if (rc) {
 		block_unref(block);
 		return rc;

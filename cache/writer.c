@@ -118,7 +118,7 @@ static void writer_retire_store(struct writer *w)
 	segment_writer_close(&w->segment);
 	lock_take(&cache->lock);
 	store = cache->store;
-	cache->store = NULL;
+	cache_store_set_locked(cache, NULL);
 	/* What is half written went with it. */
 	TAILQ_FOREACH(item, &cache->pending.large, link) {
 		item->next_block = 0;
@@ -162,7 +162,7 @@ static int writer_open_store(struct writer *w, struct xcp_error *err)
 	if (rc)
 		return rc;
 	lock_take(&cache->lock);
-	cache->store = store;
+	cache_store_set_locked(cache, store);
 	lock_give(&cache->lock);
 	w->trash_left = true;
 	return 0;

@@ -382,17 +382,21 @@ int control_open(const char *mountpoint, control_answer_fn answer, void *arg, st
 				   strerror(errno));
 	else
 		rc = control_listen(control, err);
-	if (rc == 0) {
-		rc = thread_start(&control->thread, "xcpfs-control", control_run, control);
-		control->started = rc == 0;
-		if (rc != 0)
-			xcp_error_set(err, rc, "cannot make a control socket: no thread");
-	}
 	if (rc != 0)
 		control_close(&control);
 	else
 		*out = control;
 	return rc;
+}
+
+int control_start(struct control *control, struct xcp_error *err)
+{
+	int rc = thread_start(&control->thread, "xcpfs-control", control_run, control);
+
+	control->started = rc == 0;
+	if (rc != 0)
+		return xcp_error_set(err, rc, "cannot answer at the control socket: no thread");
+	return 0;
 }
 
 static void close_fd(int fd)

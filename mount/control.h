@@ -9,9 +9,10 @@
  * in a directory of 0700 that the user owns, where HASH is of the mountpoint's absolute path. Only
  * the owner and root are answered (SO_PEERCRED).
  *
- *	control_open ---> requests are answered by one thread ---> control_close (socket removed)
+ *	control_open (whoever connects waits) ---> control_start (one thread answers them all)
+ *	             ---> control_close (socket removed)
  *
- * Threads: open and close from the main thread; `answer` is called on the control thread.
+ * Threads: open, start and close from the main thread; `answer` is called on the control thread.
  */
 #ifndef MOUNT_CONTROL_H
 #define MOUNT_CONTROL_H
@@ -27,8 +28,13 @@ struct control;
 /* Appends the answer to `request` (no newline in it) to out. -ENOENT: no such request. */
 typedef int (*control_answer_fn)(void *arg, const char *request, struct buf *out);
 
+/*
+ * Listens, so that who sees the mount finds somebody to ask: open it before mounting. `answer` is
+ * not called before control_start(), when what it reports on must be there.
+ */
 int control_open(const char *mountpoint, control_answer_fn answer, void *arg, struct control **out,
 		 struct xcp_error *err);
+int control_start(struct control *control, struct xcp_error *err);
 void control_close(struct control **control);
 
 /* ---- the client's side: any process ---- */

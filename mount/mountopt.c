@@ -6,18 +6,20 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum kind {
 	KIND_FUSE,   /* handed to libfuse as it is */
 	KIND_ALWAYS, /* is so anyway, or means nothing to a mounted file system (fstab) */
+	KIND_SECONDS,
 	KIND_REFUSED,
 };
 
 static const struct option {
 	const char *name; /* a last '=' stands for any value */
 	enum kind kind;
-	size_t flag;	 /* 1 + offset of a bool in struct mountopt; 0: none */
+	size_t field;	 /* 1 + offset in struct mountopt of a bool, or of a double; 0: none */
 	const char *why; /* of KIND_REFUSED */
 } table[] = {
 	{ "allow_other", KIND_FUSE, 1 + offsetof(struct mountopt, allow_other), NULL },
@@ -26,6 +28,10 @@ static const struct option {
 	  NULL },
 	{ "xattr", KIND_ALWAYS, 1 + offsetof(struct mountopt, xattr), NULL },
 	{ "open", KIND_ALWAYS, 1 + offsetof(struct mountopt, open), NULL },
+	{ "entry_timeout=", KIND_SECONDS, 1 + offsetof(struct mountopt, entry_timeout_s), NULL },
+	{ "attr_timeout=", KIND_SECONDS, 1 + offsetof(struct mountopt, attr_timeout_s), NULL },
+	{ "negative_timeout=", KIND_SECONDS, 1 + offsetof(struct mountopt, negative_timeout_s),
+	  NULL },
 	{ "auto_unmount", KIND_FUSE, 0, NULL },
 	{ "exec", KIND_FUSE, 0, NULL },
 	{ "noexec", KIND_FUSE, 0, NULL },
@@ -68,6 +74,23 @@ static const struct option *option_find(const char *text, size_t len)
 	return NULL;
 }
 
+/* The value behind '=': a number of seconds and nothing else. */
+static bool seconds_parse(const char *text, size_t len, double *out)
+{
+	const char *value = memchr(text, '=', len);
+	char *end;
+	double seconds;
+
+	value++;
+	if (*value < '0' || *value > '9')
+		return false;
+	seconds = strtod(value, &end);
+	if (end != text + len || seconds > MOUNTOPT_TIMEOUT_S)
+		return false;
+	*out = seconds;
+	return true;
+}
+
 static int option_apply(const char *text, size_t len, struct mountopt *out, struct buf *fuse,
 			struct xcp_error *err)
 {
@@ -80,8 +103,16 @@ static int option_apply(const char *text, size_t len, struct mountopt *out, stru
 	if (option->kind == KIND_REFUSED)
 		return xcp_error_set(err, -EINVAL, "mount option '%.*s' cannot be set: %s",
 				     (int)len, text, option->why);
-	if (option->flag)
-		*((bool *)((char *)out + option->flag - 1)) = true;
+	if (option->kind == KIND_SECONDS) {
+		if (seconds_parse(text, len, (double *)((char *)out + option->field - 1)))
+			return 0;
+		return xcp_error_set(err, -EINVAL,
+				     "mount option '%.*s': a number of seconds is needed, at most "
+				     "a year",
+				     (int)len, text);
+	}
+	if (option->field)
+		*((bool *)((char *)out + option->field - 1)) = true;
 	if (option->kind != KIND_FUSE)
 		return 0;
 	if ((fuse->len && buf_add(fuse, ",", 1) != 0) || buf_add(fuse, text, len) != 0)
@@ -101,7 +132,9 @@ static size_t option_len(const char *text)
 
 int mountopt_parse(const char *text, struct mountopt *out, struct buf *fuse, struct xcp_error *err)
 {
-	struct mountopt options = { 0 };
+	struct mountopt options = { .entry_timeout_s = MOUNTOPT_TIMEOUT_S,
+				    .attr_timeout_s = MOUNTOPT_TIMEOUT_S,
+				    .negative_timeout_s = MOUNTOPT_TIMEOUT_S };
 
 	while (text && *text) {
 		size_t len = option_len(text);

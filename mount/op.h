@@ -27,13 +27,16 @@ struct op_class {
 	enum session_op counted_as;
 
 	/*
-	 * Required. Does the work and leaves the result in op->out. 0, a negative errno, or what
+	 * Required for op_start(). Does the work and leaves the result in op->out. 0, a negative errno, or what
 	 * repo_* say when they would wait: REPO_PARKED, after which the op must not be touched any
 	 * more, or -EAGAIN when wait is NULL. Never waits on the network.
 	 */
 	int (*run)(struct op *op, struct repo_wait *wait);
 
-	/* Required. Called when run() returned 0: replies, and gives back what is in op->out. */
+	/*
+	 * Called when the status is 0: replies by one of reply_*(), and gives back what is in
+	 * op->out. NULL in a class that only ever fails.
+	 */
 	void (*answer)(struct op *op);
 };
 
@@ -42,6 +45,7 @@ struct op {
 	struct session *session; /* borrowed */
 	fuse_req_t req;		 /* owned until it was replied to */
 	uint64_t start_ns;
+	uint64_t took_ns;  /* set when the answer is handed to the kernel: reply.c */
 	struct node *node; /* borrowed: the kernel holds it while the request lasts */
 	const char *name;  /* borrowed from the request or the parked object; NULL: none */
 	uint64_t off;

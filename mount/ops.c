@@ -13,7 +13,6 @@
 #include <linux/fuse.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -69,7 +68,6 @@ void op_finish(struct op *op, int status, bool parked)
 {
 	struct session *session = op->session;
 	enum session_op kind = op->class->counted_as;
-	uint64_t start_ns = op->start_ns;
 
 	if (kind == SESSION_READ_HIT && parked)
 		kind = SESSION_READ_MISS;
@@ -82,16 +80,14 @@ void op_finish(struct op *op, int status, bool parked)
 	if (status == 0)
 		op->class->answer(op);
 	else if (kind == SESSION_LOOKUP && status == -ENOENT)
-		reply_missing(op->req);
+		reply_missing(op);
 	else
-		reply_error(op->req, -status);
+		reply_error(op, -status);
 
-	uint64_t took_ns = clock_ns() - start_ns;
-
-	latency_add(&session->latency[kind], took_ns);
+	latency_add(&session->latency[kind], op->took_ns);
 	log_debug("op=%s node=%p off=%llu len=%zu status=%d parked=%d us=%llu",
 		  session_op_name(kind), (void *)op->node, (unsigned long long)op->off, op->len,
-		  status, parked, (unsigned long long)(took_ns / 1000));
+		  status, parked, (unsigned long long)(op->took_ns / 1000));
 }
 
 /* ---- LOOKUP, FORGET, GETATTR, READLINK ---- */
@@ -122,17 +118,23 @@ static void forget_one(struct session *session, fuse_ino_t ino, uint64_t count)
 		node_forget(session->nodes, node_from_id(session->nodes, ino), count);
 }
 
+static const struct op_class forget_class = { SESSION_FORGET, NULL, reply_none };
+
 static void do_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
 {
-	forget_one(session_of(req), ino, count);
-	fuse_reply_none(req);
+	struct op op = op_begin(req, &forget_class, FUSE_ROOT_ID);
+
+	forget_one(op.session, ino, count);
+	op_finish(&op, 0, false);
 }
 
 static void do_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
+	struct op op = op_begin(req, &forget_class, FUSE_ROOT_ID);
+
 	for (size_t i = 0; i < count; i++)
-		forget_one(session_of(req), forgets[i].ino, forgets[i].nlookup);
-	fuse_reply_none(req);
+		forget_one(op.session, forgets[i].ino, forgets[i].nlookup);
+	op_finish(&op, 0, false);
 }
 
 static int run_getattr(struct op *op, struct repo_wait *wait)
@@ -164,7 +166,7 @@ static void answer_readlink(struct op *op)
 {
 	struct block *target = op->out.block;
 
-	fuse_reply_buf(op->req, (const char *)target->data, target->len);
+	reply_data(op, target->data, target->len);
 	block_unref(target);
 }
 
@@ -206,25 +208,49 @@ static void do_read(fuse_req_t req, fuse_ino_t ino, size_t len, off_t off,
 	op_start(&op);
 }
 
-static void do_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
+static void answer_open(struct op *op)
 {
-	if ((file->flags & O_ACCMODE) != O_RDONLY || (file->flags & O_TRUNC)) {
-		reply_error(req, EROFS);
-		return;
-	}
-	file->keep_cache = 1;
-	fuse_reply_open(req, file);
+	reply_open(op, &(struct fuse_file_info){ .keep_cache = 1 });
 }
 
-static void do_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
+static const struct op_class open_class = { SESSION_OPEN, NULL, answer_open };
+
+static void do_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
 {
-	reply_error(req, 0);
+	struct op op = op_begin(req, &open_class, ino);
+	bool writes = (file->flags & O_ACCMODE) != O_RDONLY || (file->flags & O_TRUNC);
+
+	op_finish(&op, writes ? -EROFS : 0, false);
 }
 
 /* "There is no OPEN here, and none is needed": the kernel does not ask again. */
 static void no_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
 {
-	reply_error(req, ENOSYS);
+	struct op op = op_begin(req, &open_class, ino);
+
+	op_finish(&op, -ENOSYS, false);
+}
+
+static void answer_done(struct op *op)
+{
+	reply_error(op, 0);
+}
+
+static const struct op_class release_class = { SESSION_OPEN, NULL, answer_done };
+static const struct op_class releasedir_class = { SESSION_OPENDIR, NULL, answer_done };
+
+static void do_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
+{
+	struct op op = op_begin(req, &release_class, ino);
+
+	op_finish(&op, 0, false);
+}
+
+static void do_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
+{
+	struct op op = op_begin(req, &releasedir_class, ino);
+
+	op_finish(&op, 0, false);
 }
 
 /* ---- directories ---- */
@@ -236,18 +262,23 @@ static int run_dir_load(struct op *op, struct repo_wait *wait)
 
 static void answer_opendir(struct op *op)
 {
-	struct fuse_file_info file = { .keep_cache = 1, .cache_readdir = 1 };
-
-	fuse_reply_open(op->req, &file);
+	reply_open(op, &(struct fuse_file_info){ .keep_cache = 1, .cache_readdir = 1 });
 }
 
-static const struct op_class opendir_class = { SESSION_OTHER, run_dir_load, answer_opendir };
+static const struct op_class opendir_class = { SESSION_OPENDIR, run_dir_load, answer_opendir };
 
 static void do_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
 {
 	struct op op = op_begin(req, &opendir_class, ino);
 
 	op_start(&op);
+}
+
+static void no_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
+{
+	struct op op = op_begin(req, &opendir_class, ino);
+
+	op_finish(&op, -ENOSYS, false);
 }
 
 /* Entries of a directory in the making. Places: 0 is ".", 1 is "..", then the tree's entries. */
@@ -347,10 +378,12 @@ static void answer_readdir(struct op *op)
 {
 	struct listing listing;
 
+	if (op->off == 0)
+		repo_dir_listed(node_repo(op->node), op->node);
 	if (listing_fill(&listing, op, add_plain))
-		fuse_reply_buf(op->req, listing.data, listing.len);
+		reply_data(op, listing.data, listing.len);
 	else
-		reply_error(op->req, ENOMEM);
+		reply_error(op, ENOMEM);
 	free(listing.data);
 }
 
@@ -372,15 +405,17 @@ static void answer_readdirplus(struct op *op)
 {
 	struct listing listing;
 
+	if (op->off == 0)
+		repo_dir_listed(node_repo(op->node), op->node);
 	if (!listing_fill(&listing, op, add_plus))
-		reply_error(op->req, ENOMEM);
-	else if (fuse_reply_buf(op->req, listing.data, listing.len) != 0)
+		reply_error(op, ENOMEM);
+	else if (reply_data(op, listing.data, listing.len) != 0)
 		forget_listed(&listing);
 	free(listing.data);
 }
 
 static const struct op_class readdir_class = { SESSION_READDIR, run_dir_load, answer_readdir };
-static const struct op_class readdirplus_class = { SESSION_READDIR, run_dir_load,
+static const struct op_class readdirplus_class = { SESSION_READDIRPLUS, run_dir_load,
 						   answer_readdirplus };
 
 static void readdir_start(fuse_req_t req, const struct op_class *class, fuse_ino_t ino, size_t len,
@@ -411,15 +446,24 @@ static void do_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t len, off_t off
 
 /* ---- the file system as a whole ---- */
 
-static void do_statfs(fuse_req_t req, fuse_ino_t ino)
+static void answer_statfs(struct op *op)
 {
-	struct repo_totals totals;
 	struct statvfs st = { .f_bsize = STATFS_BLOCK, .f_frsize = STATFS_BLOCK, .f_namemax = 255 };
+	struct repo_totals totals;
 
-	repo_totals(node_repo(node_of(req, ino)), &totals);
+	repo_totals(node_repo(op->node), &totals);
 	st.f_blocks = totals.bytes_known / STATFS_BLOCK + (totals.bytes_known % STATFS_BLOCK != 0);
 	st.f_files = totals.nodes;
-	fuse_reply_statfs(req, &st);
+	reply_statfs(op, &st);
+}
+
+static const struct op_class statfs_class = { SESSION_STATFS, NULL, answer_statfs };
+
+static void do_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct op op = op_begin(req, &statfs_class, ino);
+
+	op_finish(&op, 0, false);
 }
 
 /*
@@ -463,7 +507,7 @@ static void answer_getxattr(struct op *op)
 	block_unref(op->out.block);
 }
 
-static const struct op_class getxattr_class = { SESSION_OTHER, run_getxattr, answer_getxattr };
+static const struct op_class getxattr_class = { SESSION_XATTR, run_getxattr, answer_getxattr };
 
 static void do_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t len)
 {
@@ -474,87 +518,103 @@ static void do_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 	op_start(&op);
 }
 
+static void answer_listxattr(struct op *op)
+{
+	reply_xattr(op, NULL, 0);
+}
+
+static const struct op_class listxattr_class = { SESSION_XATTR, NULL, answer_listxattr };
+
 static void do_listxattr(fuse_req_t req, fuse_ino_t ino, size_t len)
 {
-	if (len == 0)
-		fuse_reply_xattr(req, 0);
-	else
-		fuse_reply_buf(req, NULL, 0);
+	struct op op = op_begin(req, &listxattr_class, ino);
+
+	op.len = len;
+	op_finish(&op, 0, false);
 }
 
 /* ---- everything that would write; the mount is ro, so the kernel refuses first ---- */
 
+static const struct op_class refused_class = { SESSION_OTHER, NULL, NULL };
+
+static void refuse(fuse_req_t req)
+{
+	struct op op = op_begin(req, &refused_class, FUSE_ROOT_ID);
+
+	op_finish(&op, -EROFS, false);
+}
+
 static void no_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int set,
 		       struct fuse_file_info *file)
 {
-	reply_error(req, EROFS);
+	refuse(req);
 }
 
 static void no_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t dev)
 {
-	reply_error(req, EROFS);
+	refuse(req);
 }
 
 static void no_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
-	reply_error(req, EROFS);
+	refuse(req);
 }
 
 static void no_remove(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	reply_error(req, EROFS);
+	refuse(req);
 }
 
 static void no_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
-	reply_error(req, EROFS);
+	refuse(req);
 }
 
 static void no_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
 		      const char *new_name, unsigned flags)
 {
-	reply_error(req, EROFS);
+	refuse(req);
 }
 
 static void no_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name)
 {
-	reply_error(req, EROFS);
+	refuse(req);
 }
 
 static void no_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t len, off_t off,
 		     struct fuse_file_info *file)
 {
-	reply_error(req, EROFS);
+	refuse(req);
 }
 
 static void no_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		      struct fuse_file_info *file)
 {
-	reply_error(req, EROFS);
+	refuse(req);
 }
 
 static void no_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
 			size_t len, int flags)
 {
-	reply_error(req, EROFS);
+	refuse(req);
 }
 
 static void no_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
-	reply_error(req, EROFS);
+	refuse(req);
 }
 
 static void no_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
 			 struct fuse_file_info *file)
 {
-	reply_error(req, EROFS);
+	refuse(req);
 }
 
 static void no_copy(fuse_req_t req, fuse_ino_t in, off_t in_off, struct fuse_file_info *in_file,
 		    fuse_ino_t out, off_t out_off, struct fuse_file_info *out_file, size_t len,
 		    int flags)
 {
-	reply_error(req, EROFS);
+	refuse(req);
 }
 
 /* ---- INIT ---- */
@@ -591,8 +651,8 @@ void ops_fill(const struct mountopt *options, struct fuse_lowlevel_ops *out)
 		.open = options->open ? do_open : no_open,
 		.release = do_release,
 		.read = do_read,
-		.opendir = options->open ? do_opendir : no_open,
-		.releasedir = do_release,
+		.opendir = options->open ? do_opendir : no_opendir,
+		.releasedir = do_releasedir,
 		.readdir = do_readdir,
 		.readdirplus = do_readdirplus,
 		.statfs = do_statfs,

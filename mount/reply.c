@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "base/clock.h"
 #include "mount/session_internal.h"
 
 #define STAT_BLOCK_LEN 512
@@ -62,14 +63,21 @@ void reply_entry_param(const struct session *session, struct node *node,
 {
 	memset(out, 0, sizeof(*out));
 	out->ino = node_id(session->nodes, node);
-	out->entry_timeout = REPLY_TTL_S;
-	out->attr_timeout = attr->size_known ? REPLY_TTL_S : 0;
+	out->entry_timeout = session->options.entry_timeout_s;
+	out->attr_timeout = attr->size_known ? session->options.attr_timeout_s : 0;
 	reply_stat(session, attr, &out->attr);
 }
 
-void reply_error(fuse_req_t req, int kernel_errno)
+/* What follows is the kernel's: copying, and whoever is woken by it. */
+static fuse_req_t hand_over(struct op *op)
 {
-	fuse_reply_err(req, kernel_errno);
+	op->took_ns = clock_ns() - op->start_ns;
+	return op->req;
+}
+
+void reply_error(struct op *op, int kernel_errno)
+{
+	fuse_reply_err(hand_over(op), kernel_errno);
 }
 
 void reply_found(struct op *op, struct node *node)
@@ -80,23 +88,46 @@ void reply_found(struct op *op, struct node *node)
 
 	repo_attr_now(node_repo(node), node, &attr);
 	reply_entry_param(session, node, &attr, &entry);
-	if (fuse_reply_entry(op->req, &entry) != 0)
+	if (fuse_reply_entry(hand_over(op), &entry) != 0)
 		node_forget(session->nodes, node, 1);
 }
 
-void reply_missing(fuse_req_t req)
+void reply_missing(struct op *op)
 {
-	struct fuse_entry_param entry = { .ino = 0, .entry_timeout = REPLY_TTL_S };
+	struct fuse_entry_param entry = {
+		.ino = 0, .entry_timeout = op->session->options.negative_timeout_s
+	};
 
-	fuse_reply_entry(req, &entry);
+	fuse_reply_entry(hand_over(op), &entry);
 }
 
 void reply_attr(struct op *op, const struct repo_attr *attr)
 {
+	double timeout_s = attr->size_known ? op->session->options.attr_timeout_s : 0;
 	struct stat st;
 
 	reply_stat(op->session, attr, &st);
-	fuse_reply_attr(op->req, &st, attr->size_known ? REPLY_TTL_S : 0);
+	fuse_reply_attr(hand_over(op), &st, timeout_s);
+}
+
+void reply_open(struct op *op, const struct fuse_file_info *file)
+{
+	fuse_reply_open(hand_over(op), file);
+}
+
+void reply_statfs(struct op *op, const struct statvfs *st)
+{
+	fuse_reply_statfs(hand_over(op), st);
+}
+
+int reply_data(struct op *op, const void *data, size_t len)
+{
+	return fuse_reply_buf(hand_over(op), data, len);
+}
+
+void reply_none(struct op *op)
+{
+	fuse_reply_none(hand_over(op));
 }
 
 /* Only the attributes: that takes no lock in the kernel that this request may hold. */
@@ -117,20 +148,20 @@ void reply_spans(struct op *op, struct spans *spans)
 	}
 	atomic_fetch_add_explicit(&op->session->bytes_served, spans->len, memory_order_relaxed);
 	if (spans->count == 0)
-		fuse_reply_buf(op->req, NULL, 0);
+		reply_data(op, NULL, 0);
 	else if (spans->count == 1)
-		fuse_reply_buf(op->req, iov[0].iov_base, iov[0].iov_len);
+		reply_data(op, iov[0].iov_base, iov[0].iov_len);
 	else
-		fuse_reply_iov(op->req, iov, (int)spans->count);
+		fuse_reply_iov(hand_over(op), iov, (int)spans->count);
 	spans_release(spans);
 }
 
 void reply_xattr(struct op *op, const char *value, size_t value_len)
 {
 	if (op->len == 0)
-		fuse_reply_xattr(op->req, value_len);
+		fuse_reply_xattr(hand_over(op), value_len);
 	else if (op->len < value_len)
-		fuse_reply_err(op->req, ERANGE);
+		reply_error(op, ERANGE);
 	else
-		fuse_reply_buf(op->req, value, value_len);
+		reply_data(op, value, value_len);
 }

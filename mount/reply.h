@@ -1,8 +1,8 @@
 /*
  * reply: how what happened is told to the kernel: errnos, attributes, time to live.
  *
- * Content never changes, so everything that is known is told for a year. A size that is not known
- * is told for no time at all and as REPO_SIZE_PLACEHOLDER, never as known.
+ * Content never changes, so everything that is known is told for a year, or for as long as -o says.
+ * A size that is not known is told for no time at all and as REPO_SIZE_PLACEHOLDER, never as known.
  *
  * Threads: any.
  */
@@ -11,10 +11,9 @@
 
 #include <stdbool.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "mount/op.h"
-
-#define REPLY_TTL_S (365 * 24 * 3600.0)
 
 /*
  * What an operation returned, as the errno (positive) that the kernel is told. What a reader cannot
@@ -36,16 +35,21 @@ void reply_entry_param(const struct session *session, struct node *node,
 		       const struct repo_attr *attr, struct fuse_entry_param *out);
 
 /*
- * Each of these ends the request. Those that hand the kernel a lookup take it back when the reply
- * did not arrive.
+ * Each of these ends the request and its clock. Those that hand the kernel a lookup take it back
+ * when the reply did not arrive.
  */
-void reply_error(fuse_req_t req, int kernel_errno);
+void reply_error(struct op *op, int kernel_errno);  /* 0: done, and nothing to say */
 void reply_found(struct op *op, struct node *node); /* takes over the node's lookup count */
-void reply_missing(fuse_req_t req);		    /* no such name, kept as a negative entry */
+void reply_missing(struct op *op);		    /* no such name, kept as a negative entry */
 void reply_attr(struct op *op, const struct repo_attr *attr);
-void reply_spans(struct op *op, struct spans *spans); /* gives the spans back */
+void reply_open(struct op *op, const struct fuse_file_info *file);
+void reply_statfs(struct op *op, const struct statvfs *st);
+void reply_spans(struct op *op, struct spans *spans);	     /* gives the spans back */
+int reply_data(struct op *op, const void *data, size_t len); /* -errno: it did not arrive */
+void reply_xattr(struct op *op, const char *value, size_t value_len);
+void reply_none(struct op *op); /* to a FORGET */
+
 /* What the kernel knows of the op's node is wrong: it is to ask again. Before the reply. */
 void reply_forget_attr(struct op *op);
-void reply_xattr(struct op *op, const char *value, size_t value_len);
 
 #endif

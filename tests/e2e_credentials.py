@@ -8,6 +8,7 @@ import stat
 from e2e import env, proc, repos, tap
 from e2e.lighttpd import PASSWORD, USER, GitHttpServer
 from e2e.mounts import Mount, expect_failure, table_line
+from e2e.terminal import Terminal
 
 
 class World:
@@ -163,6 +164,62 @@ def test_no_core_dump(t, w):
         t.equal(os.stat(f"/proc/{mount.pid}/mem").st_uid, 0, "owner of /proc/PID/mem")
 
 
+def at_a_terminal(t, w):
+    """A mount that asks for a password: (the Mount, not started; the Terminal)."""
+    mount = Mount(w.url, environ={**home("home"), "GIT_TERMINAL_PROMPT": None})
+    t.defer(mount.clean_up)
+    return mount, t.use(Terminal(env.XCPFS, *mount.argv(), environ=mount.environ))
+
+
+def test_asked_at_the_terminal(t, w):
+    mount, terminal = at_a_terminal(t, w)
+    t.ok(terminal.expect("Username for "), "it is asked for a user", terminal.said)
+    terminal.type(USER + "\n")
+    t.ok(terminal.expect("Password for "), "it is asked for a password", terminal.said)
+    proc.wait_until(lambda: not terminal.echoes(), 20, "the echo to be off")
+    terminal.type(PASSWORD + "\n")
+    t.equal(terminal.finish(), 0, "exit status")
+    t.ok(terminal.echoes(), "the terminal is as it was")
+    t.lacks(terminal.said, PASSWORD, "what was shown")
+    mount.result = proc.Result(mount.argv(), 0, terminal.said, "")
+    mount.pid = mount.status()["pid"]
+    t.equal(mount.read("dir/inner"), b"inner\n", "a file")
+    check_hidden(t, mount, "terminal")
+    t.equal([p for p in proc.program_children() if proc.has_terminal(p)], [],
+            "processes of the mount that hold on to the terminal")
+    terminal.close()
+    t.equal(mount.read("dir/sub/leaf"), b"leaf\n", "a file when the terminal is gone")
+
+
+def test_interrupted_at_the_terminal(t, w):
+    for prompt, typed in (("Username for ", ""), ("Password for ", USER + "\n")):
+        mount, terminal = at_a_terminal(t, w)
+        terminal.expect("Username for ")
+        terminal.type(typed)
+        t.ok(terminal.expect(prompt), f"{prompt}is asked for", terminal.said)
+        terminal.type("\x03")
+        t.equal(terminal.finish(), 130, f"{prompt}exit status after Ctrl-C")
+        proc.wait_until(terminal.echoes, 20, "the echo to be on again")
+        left = proc.wait_until(lambda: not proc.program_children() or None, 20, fail=False)
+        t.ok(left, f"{prompt}no process of the program is left",
+             *map(proc.describe, proc.program_children()))
+        t.ok(not mount.mounted(), f"{prompt}nothing is mounted")
+        t.lacks(terminal.said, "daemon ended", f"{prompt}what was said")
+
+
+def test_a_wrong_password_at_the_terminal(t, w):
+    mount, terminal = at_a_terminal(t, w)
+    terminal.expect("Username for ")
+    terminal.type(USER + "\n")
+    terminal.expect("Password for ")
+    proc.wait_until(lambda: not terminal.echoes(), 20, "the echo to be off")
+    terminal.type("wrong-" + PASSWORD + "\n")
+    t.equal(terminal.finish(), 1, "exit status")
+    t.lacks(terminal.said, PASSWORD, "what was shown")
+    t.contains(terminal.said, "cannot mount", "a sentence says so")
+    t.ok(not mount.mounted(), "nothing is mounted")
+
+
 tap.run([
     test_user_info_in_the_url,
     test_a_credential_helper,
@@ -172,4 +229,7 @@ tap.run([
     test_what_is_cached_needs_no_password_to_be_kept,
     test_an_odd_password_in_the_url,
     test_no_core_dump,
+    test_asked_at_the_terminal,
+    test_interrupted_at_the_terminal,
+    test_a_wrong_password_at_the_terminal,
 ], World, needs=("program", "fuse", "lighttpd"))

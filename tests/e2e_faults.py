@@ -346,13 +346,15 @@ def tree_differences(mount, w):
 
 
 def test_sizes_that_do_not_come(t, w):
-    t.together((_without_sizes, t, w, action)
-               for action in (faults.status(500), faults.empty_body(),
-                              faults.err_line("e2e no sizes"), faults.reset_in_header()))
+    t.together((_without_sizes, t, w, action, ends)
+               for action, ends in ((faults.status(500), False), (faults.empty_body(), True),
+                                    (faults.err_line("e2e no sizes"), True),
+                                    (faults.reset_in_header(), False), (faults.babble(), True),
+                                    (faults.html(), True)))
 
 
-def _without_sizes(t, w, action):
-    """object-info fails: sizes come in another way, or the stat fails; no wrong size."""
+def _without_sizes(t, w, action, answered):
+    """object-info fails: sizes come in another way; without an answer stat may fail."""
     name = f"{action.__name__} of object-info"
     place = w.place(t)
     mount = place.mount(t)
@@ -363,6 +365,9 @@ def _without_sizes(t, w, action):
     t.equal(wrong, {}, f"{name}: wrong sizes")
     t.ok({e.errno for e in readers.errors.values()} <= {errno.EIO},
          f"{name}: errors other than EIO", readers.errors)
+    if answered:
+        t.equal(readers.errors, {}, f"{name}: files whose size was not found another way")
+        t.equal(len(mount.log_lines("warn", "another way")), 1, f"{name}: lines of the log")
     rule.release()
     check_afterwards(t, w, place, mount, name)
 

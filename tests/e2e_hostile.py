@@ -96,6 +96,35 @@ def _accepts(w, options):
     return expect_failure(w.url, "-o", options).rc == 0
 
 
+def raw_tree(repo, entries):
+    """A tree as nobody would make it; entries are (mode, name, oid)."""
+    data = b"".join(b"%s %s\0" % (mode, name) + bytes.fromhex(oid) for mode, name, oid in entries)
+    return env.git("hash-object", "-t", "tree", "-w", "--literally", "--stdin", cwd=repo,
+                   stdin=data)
+
+
+def test_a_file_that_is_a_folder_elsewhere(t, w):
+    repo = env.folder("twofold") / "r.git"
+    env.git("init", "-q", "--bare", str(repo))
+    blob = env.git("hash-object", "-w", "--stdin", cwd=repo, stdin=b"file\n")
+    inner = raw_tree(repo, [(b"100644", b"inside", blob)])
+    for branch, entries in (("honest", [(b"40000", b"folder", inner)]),
+                            ("main", [(b"100644", b"as-file", inner), (b"120000", b"as-link", inner),
+                                      (b"100644", b"right", blob)])):
+        commit = env.git("commit-tree", "-m", "x", raw_tree(repo, entries), cwd=repo)
+        env.git("update-ref", f"refs/heads/{branch}", commit, cwd=repo)
+    url = w.server.add(repo, "twofold.git")
+    honest = t.use(Mount(url, "--ref", "honest"))
+    t.equal(honest.read("folder/inside"), b"file\n", "a file in what is a folder")
+    for how, cache in (("in the cache", honest.cache), ("not in the cache", None)):
+        mount = t.use(Mount(url, "--timeout", "5", cache=cache))
+        t.equal(mount.read("right"), b"file\n", f"{how}: a file that is one")
+        for _ in range(2):
+            t.raises(errno.EIO, mount.read, "as-file", what=f"{how}: a file that is none")
+            t.raises(errno.EIO, os.readlink, mount.join("as-link"), what=f"{how}: a link")
+        t.ok(mount.log_lines("warn", "damaged there"), f"{how}: a line of the log", mount.log())
+
+
 tap.run([
     test_hostile_names_are_not_there,
     test_the_rest_is_served,
@@ -103,4 +132,5 @@ tap.run([
     test_links_are_literal,
     test_every_write_is_refused,
     test_mount_flags,
+    test_a_file_that_is_a_folder_elsewhere,
 ], World, needs=("program", "fuse", "lighttpd"))

@@ -76,8 +76,9 @@ def test_a_path_with_at_and_spaces(t, _):
 
 def test_what_is_no_repository(t, _):
     empty = env.folder("empty")
-    for source, words in ((empty, "repository"), ("/no/such/path", "/no/such/path"),
-                          (f"file://{empty}/none", "none")):
+    for source, words in ((empty, f"cannot open {empty}: it is no git repository"),
+                          ("/no/such/path", "cannot open /no/such/path: there is no such path"),
+                          (f"file://{empty}/none", f"{empty}/none: there is no such path")):
         result = expect_failure(source)
         t.equal(result.rc, 1, f"exit code for {source}")
         t.contains(result.err, words, f"message for {source}")
@@ -122,6 +123,51 @@ def test_the_repository_goes_away_and_comes_back(t, _):
     t.equal(mount.read("dir/sub/leaf"), b"leaf\n", "the file when it is back")
 
 
+def _named(mount, name):
+    """Pids of the mount's processes of that name."""
+    found = []
+    for pid in proc.descendants() + proc.descendants(mount.pid):
+        try:
+            with open(f"/proc/{pid}/comm", encoding="ascii") as file:
+                if file.read().strip() == name and proc.alive(pid):
+                    found.append(pid)
+        except OSError:
+            pass
+    return sorted(set(found))
+
+
+def test_the_broker_is_killed(t, _):
+    mount = t.use(Mount(repos.small(), "--timeout", "20"))
+    t.equal(mount.read("dir/inner"), b"inner\n", "a file before")
+    brokers, seeds = _named(mount, "xcpfs-broker"), _named(mount, "xcpfs-seed")
+    t.equal((len(brokers), len(seeds)), (1, 1), "brokers and seeds of a mount")
+    for pid in seeds + brokers:
+        t.equal(os.readlink(f"/proc/{pid}/cwd"), "/", "its folder")
+        t.equal(os.readlink(f"/proc/{pid}/fd/0"), "/dev/null", "its standard input")
+    os.kill(brokers[0], 9)
+    proc.wait_until(lambda: not proc.alive(brokers[0]), 20, "the broker to die")
+    t.equal(mount.read("dir/sub/leaf"), b"leaf\n", "a file that had not been read")
+    t.equal(len(mount.log_lines("warn", "was killed; another one has taken its place")), 1,
+            "lines of the log")
+    new = _named(mount, "xcpfs-broker")
+    t.equal(len(new), 1, "brokers after that")
+    t.equal(os.readlink(f"/proc/{new[0]}/fd/0"), "/dev/null", "the new one's standard input")
+
+
+def test_the_seed_is_killed_too(t, w):
+    mount = t.use(Mount(w.repo, "--timeout", "2"))
+    # The first ones told their sizes by coming; those of the last were asked for.
+    names = [n for n in repos.blobs(w.repo) if mount.stat(n).st_size][-2:]
+    for name in ("xcpfs-seed", "xcpfs-broker"):
+        for pid in _named(mount, name):
+            os.kill(pid, 9)
+            proc.wait_until(lambda p=pid: not proc.alive(p), 20, "it to die")
+    for name in names:
+        t.raises(5, mount.read, name)
+    t.equal(len(mount.log_lines("error", "only what is cached can be served")), 1, "lines of the log")
+    t.equal(mount.unmount().rc, 0, "umount")
+
+
 tap.run([
     test_a_bare_path,
     test_one_long_lived_child,
@@ -132,4 +178,6 @@ tap.run([
     test_an_empty_repository,
     test_dubious_ownership_names_the_remedy,
     test_the_repository_goes_away_and_comes_back,
+    test_the_broker_is_killed,
+    test_the_seed_is_killed_too,
 ], World, needs=("program", "fuse", "git"))

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 
-from e2e import env, proc, repos, tap
+from e2e import env, faults, proc, repos, tap
 from e2e.lighttpd import GitHttpServer
 from e2e.mounts import Mount, expect_failure, table_line
 
@@ -123,6 +123,23 @@ def test_a_socket_that_is_not_found_is_no_death(t, w):
     t.equal(mount.read("dir/inner"), b"inner\n", "the first one lives")
     t.equal(proc.xcpfs("umount", mount.path, environ=elsewhere).rc, 0, "exit code of umount")
     mount.wait_gone()
+
+
+def test_who_sees_a_mount_can_ask_its_daemon(t, w):
+    """The folder for its socket is behind a link that cannot be read until a gate opens."""
+    server = t.use(faults.FaultServer())
+    slow = t.use(Mount(server.add(w.repo, "r.git")))
+    rule = server.rule(faults.stall(), kind="content")
+    mount = Mount(w.url, environ={"XDG_RUNTIME_DIR": f"{slow.path}/link"})
+    t.defer(mount.clean_up)
+    with subprocess.Popen([env.XCPFS, *mount.argv()], env=env.clean(**mount.environ),
+                          stdin=subprocess.DEVNULL) as command:
+        proc.wait_until(lambda: rule.gate.waiting, what="the daemon to look for the folder")
+        t.ok(not mount.mounted(), "no mount before there is a socket")
+        rule.release()
+        t.equal(command.wait(60 * env.patience()), 0, "exit code")
+    t.equal(mount.status()["mountpoint"], mount.path, "status of the mount")
+    t.equal(mount.unmount().rc, 0, "umount")
 
 
 def test_mountpoints_that_cannot_be(t, w):
@@ -289,6 +306,8 @@ tap.run([
     test_several_at_once,
     test_in_front,
     test_a_dead_daemon,
+    test_a_socket_that_is_not_found_is_no_death,
+    test_who_sees_a_mount_can_ask_its_daemon,
     test_mountpoints_that_cannot_be,
     test_a_mountpoint_with_odd_characters,
     test_mountpoint_by_another_name,

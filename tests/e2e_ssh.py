@@ -51,7 +51,9 @@ def test_listing_costs_no_content(t, w):
 def test_what_goes_wrong(t, w):
     missing = expect_failure(w.server.url("/no/such/repository"), environ=w.environ)
     t.equal(missing.rc, 1, "exit code for a missing repository")
-    t.contains(missing.err, "/no/such/repository", "message for a missing repository")
+    t.contains(missing.err, "the host has no git repository at that path",
+               "message for a missing repository")
+    t.contains(missing.err, "/no/such/repository", "it is named")
     wrong_key = dict(w.environ)
     folder = w.server.folder
     known = (folder / "known_hosts").read_text()
@@ -60,6 +62,16 @@ def test_what_goes_wrong(t, w):
     unknown = expect_failure(w.server.url(repos.small()), environ=wrong_key)
     t.equal(unknown.rc, 1, "exit code for an unknown host key")
     t.contains(unknown.err, "verification failed", "ssh's own words are passed on")
+    (folder / "known_hosts").write_text(known)
+    stranger = expect_failure(w.server.url(repos.small()).replace(w.server.user, "e2e-nobody", 1),
+                              environ=w.environ)
+    t.equal(stranger.rc, 1, "exit code for a user who may not")
+    t.contains(stranger.err, "the host does not let you in", "message for a user who may not")
+    w.server.stop()
+    away = expect_failure(w.server.url(repos.small()), environ=w.environ)
+    w.server.start()
+    t.equal(away.rc, 1, "exit code without a server")
+    t.contains(away.err, "no ssh server listens there", "message without a server")
     t.equal(expect_failure(f"ssh://-oProxyCommand=touch@127.0.0.1{repos.small()}",
                            environ=w.environ).rc != 0, True, "a host like an option is refused")
 

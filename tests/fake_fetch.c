@@ -39,6 +39,8 @@ struct flight {
 };
 
 struct fetch {
+	struct oid step; /* what was said of a step */
+	bool step_whole;
 	struct lock lock;
 	struct lock_cond cond;
 	/* under lock */
@@ -464,17 +466,19 @@ static int park_locked(struct fetch *fetch, const struct oid *oid, enum object_t
 	return 0;
 }
 
-static void gather(struct fetch *fetch, const struct fetch_company *company)
+static void gather(struct fetch *fetch, const struct fetch_company *company, bool sizes)
 {
+	struct fetch_budget budget = fetch->budget;
 	struct fetch_list list = { 0 }, old;
 
+	budget.sizes = sizes;
 	if (company && fetch->budget.count)
-		must(company->gather(company->arg, &fetch->budget, &list), "gathering");
+		must(company->gather(company->arg, &budget, &list), "gathering");
 	lock_take(&fetch->lock);
 	old = fetch->company;
 	fetch->company = list;
 	if (company)
-		fetch->company_tree = company->tree;
+		must(company->tree(company->arg, 0, &fetch->company_tree), "naming the tree");
 	lock_give(&fetch->lock);
 	fetch_list_release(&old);
 }
@@ -500,7 +504,7 @@ static int want(struct fetch *fetch, const struct oid *oid, enum object_type typ
 		return ret;
 	if (fetch->hook)
 		fetch->hook(fetch->hook_arg);
-	gather(fetch, company);
+	gather(fetch, company, size_only);
 	return ret;
 }
 
@@ -627,7 +631,8 @@ int fetch_get(struct fetch *fetch, const struct oid *oid, size_t max_len, struct
 	return 0;
 }
 
-bool fetch_size_known(struct fetch *fetch, const struct oid *oid, uint64_t *out)
+bool fetch_known(struct fetch *fetch, const struct oid *oid, enum object_type *out_type,
+		 uint64_t *out_size)
 {
 	bool known;
 
@@ -636,10 +641,43 @@ bool fetch_size_known(struct fetch *fetch, const struct oid *oid, uint64_t *out)
 
 	fetch->counts.size_known++;
 	known = object && object->size_here;
-	if (known)
-		*out = object->content->size;
+	if (known) {
+		*out_type = object->content->type;
+		*out_size = object->content->size;
+	}
 	lock_give(&fetch->lock);
 	return known;
+}
+
+bool fetch_size_known(struct fetch *fetch, const struct oid *oid, uint64_t *out)
+{
+	enum object_type type;
+
+	return fetch_known(fetch, oid, &type, out);
+}
+
+bool fetch_commit_is_here(struct fetch *fetch, const struct oid *commit)
+{
+	return fetch_has(fetch, commit);
+}
+
+bool fetch_is_settled(struct fetch *fetch, const struct oid *oid)
+{
+	return fetch_has(fetch, oid);
+}
+
+void fetch_step_from(struct fetch *fetch, const struct oid *commit, bool whole)
+{
+	lock_take(&fetch->lock);
+	fetch->step = *commit;
+	fetch->step_whole = whole;
+	lock_give(&fetch->lock);
+}
+
+bool fake_step(struct fetch *fetch, struct oid *out_from)
+{
+	*out_from = fetch->step;
+	return fetch->step_whole;
 }
 
 bool fetch_has(struct fetch *fetch, const struct oid *oid)

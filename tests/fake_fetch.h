@@ -76,6 +76,8 @@ struct fake_counts fake_counts(struct fetch *fetch);
 void fake_budget(struct fetch *fetch, const struct fetch_budget *budget);
 const struct fetch_list *fake_company(struct fetch *fetch);
 struct oid fake_company_tree(struct fetch *fetch);
+/* Whether the last step was from a commit that is here whole; *out_from: from which, or null. */
+bool fake_step(struct fetch *fetch, struct oid *out_from);
 
 /* What is larger is read in parts; a part comes as a whole. 0: nothing is. */
 void fake_large(struct fetch *fetch, uint64_t limit);

@@ -25,7 +25,7 @@ struct object {
 	struct oid oid;
 	enum object_type type;
 	struct buf bytes;
-	bool omitted;
+	bool omitted, sizeless;
 	const struct object *swapped;
 	size_t spoiled; /* SIZE_MAX: no */
 };
@@ -249,7 +249,7 @@ static void answer_sizes(struct remote *remote, struct remote_call *call)
 	for (size_t i = 0; i < call->seen.want_count; i++) {
 		const struct object *object = object_find(remote, &call->wants[i]);
 
-		if (object && object->omitted)
+		if (object && (object->omitted || object->sizeless))
 			continue;
 		call->sink->size(call->sink, &call->wants[i], object != NULL,
 				 object ? object->bytes.len : 0);
@@ -575,6 +575,13 @@ void fake_omit(struct remote *remote, const struct oid *oid, bool omit)
 {
 	lock_take(&remote->lock);
 	object_find(remote, oid)->omitted = omit;
+	lock_give(&remote->lock);
+}
+
+void fake_sizeless(struct remote *remote, const struct oid *oid)
+{
+	lock_take(&remote->lock);
+	object_find(remote, oid)->sizeless = true;
 	lock_give(&remote->lock);
 }
 

@@ -32,6 +32,8 @@ void fake_include(struct remote *remote, const struct oid *tree, const struct oi
 void fake_swap(struct remote *remote, const struct oid *oid, const struct oid *other);
 /* Not in any answer, without a word. */
 void fake_omit(struct remote *remote, const struct oid *oid, bool omit);
+/* Left out where sizes are told, and only there. */
+void fake_sizeless(struct remote *remote, const struct oid *oid);
 
 /* ---- how it behaves ---- */
 

@@ -396,6 +396,12 @@ static struct node *child_at(struct node *dir, size_t index)
 	return child;
 }
 
+void repo_dir_listed(struct repo *repo, struct node *dir)
+{
+	(void)repo;
+	(void)dir;
+}
+
 int repo_dirent(struct repo *repo, struct node *dir, size_t index, struct repo_dirent *out)
 {
 	struct node *child = child_at(dir, index);

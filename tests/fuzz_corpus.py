@@ -187,7 +187,8 @@ def fuzz_source(_repos):
                  "https://user:secret@example.org:8443/a/b.git@main", "http://[::1]:80/r",
                  "ssh://git@example.org:22/~user/r.git", "git@example.org:path/r.git@v1",
                  "file:///tmp/r%20x.git", "/tmp/a@b.git@v2", "./here", "..", "hf:a/b", "-x/y",
-                 "https://example.org/r@" + "a" * 40):
+                 "https://example.org/r@" + "a" * 40, "https://u:1 .git@2@example.org/a.git@v1",
+                 "https://example.org/x/https://u:secret@h/r.git@v1", "h:x/https://u:secret@h/r"):
         yield b"\0" + text.encode()
     yield b"\1v1.2\nowner/repo"
     yield b"\1feature/x\nhttps://example.org/a@b"

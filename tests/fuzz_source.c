@@ -11,11 +11,21 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-static bool has_user_info(const char *url)
+/* In the URL that `text` is, or in one that it holds. */
+static bool has_user_info(const char *text)
 {
-	const char *host = url + strcspn(url, ":/");
+	for (const char *p = strstr(text, "://"); p; p = strstr(p + 3, "://"))
+		if (memchr(p + 3, '@', strcspn(p + 3, "/")))
+			return true;
+	return false;
+}
 
-	return strncmp(host, "://", 3) == 0 && memchr(host + 3, '@', strcspn(host + 3, "/"));
+/* ssh's user is no secret. */
+static const char *without_scheme(const char *text)
+{
+	size_t len = strcspn(text, ":/");
+
+	return strncmp(text + len, "://", 3) == 0 ? text + len + 3 : text;
 }
 
 static void check(const struct source *source)
@@ -29,9 +39,13 @@ static void check(const struct source *source)
 	if (source->kind == SOURCE_SSH &&
 	    (*source->host == '-' || (source->user && *source->user == '-')))
 		abort();
-	if (source->kind != SOURCE_LOCAL && has_user_info(source->url))
+	if (has_user_info(without_scheme(source->shown)))
 		abort();
-	if (source->kind == SOURCE_HTTP && has_user_info(source->shown))
+	if (source->kind != SOURCE_LOCAL &&
+	    (has_user_info(source->url) || has_user_info(without_scheme(source->identity))))
+		abort();
+	if (source->kind == SOURCE_HTTP &&
+	    (has_user_info(source->shown) || has_user_info(source->identity)))
 		abort();
 }
 

@@ -38,6 +38,7 @@ struct web_reply {
 	bool close;	 /* after the answer, without saying so before */
 	bool no_length;	 /* no Content-Length: the body ends with the connection */
 	const char *raw; /* instead of all that: these bytes, and the connection closes */
+	bool drip;	 /* a byte now and then, without end */
 };
 
 struct web_request {
@@ -144,6 +145,28 @@ static inline void web_wait_for_stop(struct web *web)
 	pthread_mutex_unlock(&web->mutex);
 }
 
+/* The body, again and again, each byte after a while, till nobody reads or the server stops. */
+static inline bool web_drip(struct web *web, int fd, const char *body, size_t len)
+{
+	bool go_on = true;
+
+	for (size_t i = 0; go_on; i = (i + 1) % len) {
+		struct timespec until;
+
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += 20000000;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		go_on = web_send(fd, body + i, 1);
+		pthread_mutex_lock(&web->mutex);
+		if (!web->stopping)
+			pthread_cond_timedwait(&web->stopped, &web->mutex, &until);
+		go_on = go_on && !web->stopping;
+		pthread_mutex_unlock(&web->mutex);
+	}
+	return false;
+}
+
 /* False when the connection is to be closed. */
 static inline bool web_answer(struct web *web, int fd, const struct web_reply *reply)
 {
@@ -158,13 +181,16 @@ static inline bool web_answer(struct web *web, int fd, const struct web_reply *r
 	if (reply->raw || reply->status <= 0)
 		return false;
 	if (!reply->no_length)
-		snprintf(said_len, sizeof(said_len), "Content-Length: %zu\r\n", len);
+		snprintf(said_len, sizeof(said_len), "Content-Length: %zu\r\n",
+			 reply->drip ? (size_t)1 << 30 : len);
 	snprintf(head, sizeof(head), "HTTP/1.1 %d Said\r\n%s%s%s%s%s\r\n", reply->status, said_len,
 		 reply->type ? "Content-Type: " : "", reply->type ? reply->type : "",
 		 reply->type ? "\r\n" : "", reply->headers ? reply->headers : "");
 	pthread_mutex_lock(&web->mutex);
 	web->response_bytes += send_len;
 	pthread_mutex_unlock(&web->mutex);
+	if (reply->drip)
+		return web_send(fd, head, strlen(head)) && web_drip(web, fd, reply->body, len);
 	if (!web_send(fd, head, strlen(head)) || (send_len && !web_send(fd, reply->body, send_len)))
 		return false;
 	if (reply->stall)

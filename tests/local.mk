@@ -21,6 +21,7 @@ UNIT_TESTS += %D%/test_buf
 UNIT_TESTS += %D%/test_cache
 UNIT_TESTS += %D%/test_cli
 UNIT_TESTS += %D%/test_content
+UNIT_TESTS += %D%/test_crawl
 UNIT_TESTS += %D%/test_content_range
 UNIT_TESTS += %D%/test_control
 UNIT_TESTS += %D%/test_delta
@@ -38,6 +39,7 @@ UNIT_TESTS += %D%/test_ingest
 UNIT_TESTS += %D%/test_inode
 UNIT_TESTS += %D%/test_large
 UNIT_TESTS += %D%/test_latency
+UNIT_TESTS += %D%/test_line
 UNIT_TESTS += %D%/test_lock
 UNIT_TESTS += %D%/test_log
 UNIT_TESTS += %D%/test_mountopt
@@ -61,6 +63,7 @@ UNIT_TESTS += %D%/test_segment
 UNIT_TESTS += %D%/test_session
 UNIT_TESTS += %D%/test_source
 UNIT_TESTS += %D%/test_spool
+UNIT_TESTS += %D%/test_step
 UNIT_TESTS += %D%/test_tap
 UNIT_TESTS += %D%/test_tuning
 UNIT_TESTS += %D%/test_uri
@@ -94,16 +97,20 @@ noinst_HEADERS += %D%/pack_support.h
 noinst_HEADERS += %D%/remote_support.h
 noinst_HEADERS += %D%/tap.h
 
+SHELL_TESTS += %D%/bootstrap_check.sh
 SHELL_TESTS += %D%/fuzz_short.sh
 SHELL_TESTS += %D%/lint_headers.sh
 SHELL_TESTS += %D%/lint_layers.sh
 
 E2E_TESTS += %D%/e2e_infrastructure.py
 
+E2E_TESTS += %D%/e2e_bench.py
 E2E_TESTS += %D%/e2e_cli.py
+E2E_TESTS += %D%/e2e_clock.py
 E2E_TESTS += %D%/e2e_credentials.py
 E2E_TESTS += %D%/e2e_faults.py
 E2E_PENDING += %D%/e2e_lies.py
+E2E_TESTS += %D%/e2e_fill.py
 E2E_TESTS += %D%/e2e_hostile.py
 E2E_TESTS += %D%/e2e_hosts.py
 E2E_TESTS += %D%/e2e_http_differential.py
@@ -123,6 +130,7 @@ E2E_TESTS += %D%/e2e_sha256.py
 E2E_TESTS += %D%/e2e_shared_cache.py
 E2E_TESTS += %D%/e2e_sizes.py
 E2E_TESTS += %D%/e2e_ssh.py
+E2E_TESTS += %D%/e2e_step.py
 E2E_TESTS += %D%/e2e_tls_http2.py
 E2E_TESTS += %D%/e2e_valgrind.py
 
@@ -140,8 +148,12 @@ dist_noinst_DATA += %D%/e2e/repos.py
 dist_noinst_DATA += %D%/e2e/served.py
 dist_noinst_DATA += %D%/e2e/sshd.py
 dist_noinst_DATA += %D%/e2e/tap.py
+dist_noinst_DATA += %D%/e2e/terminal.py
 dist_noinst_DATA += %D%/e2e/tls.py
 dist_noinst_DATA += %D%/e2e/wire.py
+
+# The long line of the benchmark's relay.
+%C%_test_line_SOURCES = %D%/test_line.c bench/line.c
 
 # Linked before the libraries, the fake takes librepo's place.
 %C%_test_parked_SOURCES = %D%/test_parked.c %D%/fake_repo.c
@@ -151,6 +163,7 @@ dist_noinst_DATA += %D%/e2e/wire.py
 # Tests of the repo link a fetch and a remote that do what they say.
 %C%_test_repo_SOURCES = %D%/test_repo.c %D%/fake_fetch.c
 %C%_test_resolve_SOURCES = %D%/test_resolve.c %D%/fake_fetch.c
+%C%_test_step_SOURCES = %D%/test_step.c %D%/fake_fetch.c
 %C%_test_walk_SOURCES = %D%/test_walk.c %D%/fake_fetch.c
 
 LDADD = $(XCPFS_LIBS) $(XCPFS_SYSTEM_LIBS)
@@ -255,7 +268,8 @@ LINT_C = $(sort $(filter %.c %.h, \
 	$(src_base_libbase_a_SOURCES) $(src_git_libgit_a_SOURCES) $(src_remote_libremote_a_SOURCES) \
 	$(src_fetch_libfetch_a_SOURCES) $(src_repo_librepo_a_SOURCES) $(src_cli_libcli_a_SOURCES) \
 	$(cache_libcache_a_SOURCES) $(mount_libmount_a_SOURCES) $(xcpfs_SOURCES)))
-LINT_TESTS = $(sort $(UNIT_TESTS:=.c) $(FUZZ_TARGETS:=.c) $(filter %D%/%.h,$(noinst_HEADERS)))
+LINT_TESTS = $(sort $(UNIT_TESTS:=.c) $(FUZZ_TARGETS:=.c) $(filter %D%/%.h,$(noinst_HEADERS)) \
+	$(bench_relay_SOURCES) bench/line.h)
 
 lint-format:
 	$(if $(CLANG_FORMAT),,$(error clang-format is not installed; ./bootstrap lint installs it))

@@ -1,11 +1,13 @@
 /* Tests of fetch/ahead: the window that opens and falls back, and what counts as used. */
 #include "fetch/ahead.h"
 
+#include "base/clock.h"
 #include "tap.h"
 
 static struct ahead ahead;
 static struct fetch_budget budget;
 static uint32_t next_id;
+static unsigned step;
 
 static struct oid new_oid(void)
 {
@@ -26,13 +28,13 @@ static void start(void)
 /* One miss that brings `brought` objects of which `used` are read. */
 static void miss(unsigned brought, unsigned used)
 {
-	ahead_budget(&ahead, &budget);
+	ahead_budget(&ahead, false, &budget);
 	for (unsigned i = 0; i < brought; i++) {
 		struct oid oid = new_oid();
 
-		ahead_brought(&ahead, &oid);
+		ahead_brought(&ahead, &oid, 100, CRAWL_NO_STEP);
 		if (i < used)
-			ahead_used(&ahead, &oid);
+			ahead_used(&ahead, &oid, &step);
 	}
 }
 
@@ -96,12 +98,52 @@ static void test_first_read_counts_once(void)
 	start();
 	oid = new_oid();
 	never = new_oid();
-	CHECK(!ahead_used(&ahead, &oid));
-	ahead_brought(&ahead, &oid);
-	CHECK(!ahead_used(&ahead, &never));
-	CHECK(ahead_used(&ahead, &oid));
-	CHECK(!ahead_used(&ahead, &oid));
+	CHECK(!ahead_used(&ahead, &oid, &step));
+	ahead_brought(&ahead, &oid, 100, CRAWL_NO_STEP);
+	CHECK(!ahead_used(&ahead, &never, &step));
+	CHECK(ahead_used(&ahead, &oid, &step));
+	CHECK(!ahead_used(&ahead, &oid, &step));
 	CHECK_UINT(ahead.total_used, 1);
+}
+
+static void test_wrong_guesses_use_up_the_credit_which_recovers(void)
+{
+	clock_fake(1000);
+	start();
+	ahead_budget(&ahead, false, &budget);
+	CHECK_UINT(budget.bytes, 256 * 1024);
+	for (unsigned i = 0; i < 128; i++) {
+		struct oid oid = new_oid();
+
+		ahead_brought(&ahead, &oid, 256 * 1024, CRAWL_NO_STEP);
+	}
+	ahead_budget(&ahead, false, &budget);
+	CHECK_UINT(budget.bytes, 0);
+	clock_fake_advance(100);
+	ahead_budget(&ahead, false, &budget);
+	CHECK_UINT(budget.bytes, 100 * 1024);
+	clock_fake_advance(3600 * 1000);
+	ahead_budget(&ahead, false, &budget);
+	CHECK_UINT(budget.bytes, 256 * 1024);
+	clock_real();
+}
+
+static void test_what_is_read_gives_its_credit_back(void)
+{
+	struct oid oids[128];
+
+	clock_fake(1000);
+	start();
+	for (unsigned i = 0; i < 128; i++) {
+		oids[i] = new_oid();
+		ahead_brought(&ahead, &oids[i], 256 * 1024, CRAWL_NO_STEP);
+	}
+	for (unsigned i = 0; i < 128; i++)
+		ahead_used(&ahead, &oids[i], &step);
+	ahead_budget(&ahead, false, &budget);
+	CHECK(budget.bytes >= 256 * 1024);
+	CHECK_UINT(ahead_unread_bytes(&ahead), 0);
+	clock_real();
 }
 
 int main(int argc, char **argv)
@@ -114,5 +156,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_scattered_reads_never_open_the_window);
 	TAP_RUN(test_crawl_through_small_directories_opens_it);
 	TAP_RUN(test_first_read_counts_once);
+	TAP_RUN(test_wrong_guesses_use_up_the_credit_which_recovers);
+	TAP_RUN(test_what_is_read_gives_its_credit_back);
 	return tap_done();
 }

@@ -1,15 +1,21 @@
 /* Blocks kept at hand: found, counted, bounded, the least recently used one first to go. */
 #include "cache/blocks.h"
 
+#include <pthread.h>
+
 #include "tests/cache_support.h"
 
 static void add(struct blocks *blocks, uint64_t n, uint32_t index, size_t len)
 {
 	struct oid oid = oid_of(n);
-	struct block *block = block_new(len);
+	struct blocks_claim claim;
+	struct block *block = blocks_claim(blocks, &oid, index, &claim);
 
-	memset(block->data, (int)(n + index), len);
-	blocks_add(blocks, &oid, index, block);
+	if (!block) {
+		block = block_new(len);
+		memset(block->data, (int)(n + index), len);
+		blocks_settle(blocks, &claim, block);
+	}
 	block_unref(block);
 }
 
@@ -90,6 +96,77 @@ static void test_what_is_larger_than_the_bound_is_not_kept(void)
 	blocks_free(blocks);
 }
 
+static void test_a_claim_that_failed_is_the_next_ones(void)
+{
+	struct blocks *blocks = blocks_new(1 << 20);
+	struct oid oid = oid_of(1);
+	struct blocks_claim claim;
+
+	CHECK_NULL(blocks_claim(blocks, &oid, 0, &claim));
+	CHECK(!has(blocks, 1, 0));
+	blocks_settle(blocks, &claim, NULL);
+	CHECK(!has(blocks, 1, 0));
+	add(blocks, 1, 0, 100);
+	CHECK(has(blocks, 1, 0));
+	blocks_free(blocks);
+}
+
+#define MAKERS 8
+#define ROUNDS 500
+
+struct race {
+	struct blocks *blocks;
+	pthread_barrier_t start;
+	_Atomic unsigned made, failed, wrong;
+};
+
+/* Of each ten, one is made only by a thread that failed before. */
+static void *make_all(void *arg)
+{
+	struct race *race = arg;
+
+	for (uint64_t n = 0; n < ROUNDS; n++) {
+		struct oid oid = oid_of(n);
+		struct blocks_claim claim;
+		struct block *block;
+		bool fails = false;
+
+		pthread_barrier_wait(&race->start);
+		do {
+			block = blocks_claim(race->blocks, &oid, 0, &claim);
+			if (block)
+				break;
+			fails = n % 10 == 7 && !fails;
+			if (fails)
+				race->failed++;
+			else
+				race->made++;
+			block = fails ? NULL : block_copy(&n, sizeof(n));
+			blocks_settle(race->blocks, &claim, block);
+		} while (!block);
+		race->wrong += memcmp(block->data, &n, sizeof(n)) != 0;
+		block_unref(block);
+	}
+	return NULL;
+}
+
+static void test_what_many_want_at_once_is_made_once(void)
+{
+	struct race race = { .blocks = blocks_new(1 << 20) };
+	pthread_t threads[MAKERS];
+
+	pthread_barrier_init(&race.start, NULL, MAKERS);
+	for (unsigned i = 0; i < MAKERS; i++)
+		CHECK_INT(pthread_create(&threads[i], NULL, make_all, &race), 0);
+	for (unsigned i = 0; i < MAKERS; i++)
+		pthread_join(threads[i], NULL);
+	CHECK_UINT(race.wrong, 0);
+	CHECK_UINT(race.made, ROUNDS);
+	CHECK(race.failed >= ROUNDS / 10);
+	pthread_barrier_destroy(&race.start);
+	blocks_free(race.blocks);
+}
+
 int main(int argc, char **argv)
 {
 	(void)argc;
@@ -99,5 +176,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_the_bound_holds_and_what_is_used_stays);
 	TAP_RUN(test_the_same_again_costs_nothing);
 	TAP_RUN(test_what_is_larger_than_the_bound_is_not_kept);
+	TAP_RUN(test_a_claim_that_failed_is_the_next_ones);
+	TAP_RUN(test_what_many_want_at_once_is_made_once);
 	return tap_done();
 }

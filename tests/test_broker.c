@@ -362,25 +362,104 @@ static void test_it_ends_with_its_children_when_the_daemon_is_killed(void)
 	buf_release(&out);
 }
 
-static void test_a_broker_that_died_is_an_error_not_a_hang(void)
+/* Has one of the broker's children kill whom the shell calls `who`. */
+static void kill_through(struct broker *victim, const char *who)
 {
-	const char *const argv[] = { "sh", "-c", "read x; kill -9 $PPID", NULL };
+	char script[128];
+	const char *const argv[] = { "sh", "-c", script, NULL };
 	const struct broker_command command = { argv, NULL };
-	struct broker *other;
 	struct broker_child child;
 	struct buf out = BUF_INIT;
 
-	CHECK_INT(broker_start(&other, NULL), 0);
-	CHECK_INT(broker_spawn(other, &command, &child, NULL), 0);
+	snprintf(script, sizeof(script), "read x; kill -9 %s", who);
+	CHECK_INT(broker_spawn(victim, &command, &child, NULL), 0);
 	CHECK_INT(write(child.in, "\n", 1), 1);
 	CHECK_STR(read_all(child.out, &out), "");
 	close_child(&child);
-	CHECK_INT(broker_spawn(other, &command, &child, NULL), -EPIPE);
+	buf_release(&out);
+}
+
+static void test_a_killed_broker_is_replaced(void)
+{
+	struct buf out = BUF_INIT;
+	struct broker *kept = broker;
+	int before = dup(0), after, status = -1;
+
+	close(before);
+	CHECK_INT(broker_start(&broker, NULL), 0);
+	for (int i = 0; i < 3; i++) {
+		kill_through(broker, "$PPID");
+		TAP_STOP();
+		CHECK_INT(run("cat; pwd; ls /proc/self/fd", NULL, "again\n", &out, &status), 0);
+		CHECK_INT(status, 0);
+		/* 3 is the directory that ls reads. */
+		CHECK_STR(buf_str(&out), "again\n/\n0\n1\n2\n3\n");
+		buf_clear(&out);
+	}
+	broker_stop(&broker);
+	after = dup(0);
+	close(after);
+	CHECK_INT(after, before);
+	broker = kept;
+	buf_release(&out);
+}
+
+static void test_the_one_that_replaces_it_has_no_terminal_either(void)
+{
+	const char *const argv[] = { "sh", "-c",
+				     "read x; readlink /proc/self/fd/2 /proc/$PPID/fd/0", NULL };
+	const struct broker_command command = { argv, NULL };
+	struct broker_child child;
+	struct broker *other;
+	struct buf out = BUF_INIT;
+
+	CHECK_INT(broker_start(&other, NULL), 0);
+	broker_detach(other);
+	kill_through(other, "$PPID");
+	TAP_STOP();
+	CHECK_INT(broker_spawn(other, &command, &child, NULL), 0);
+	CHECK(getsid(child.pid) != getsid(0));
+	CHECK_INT(getpgid(child.pid), child.pid);
+	CHECK_INT(write(child.in, "\n", 1), 1);
+	CHECK_CONTAINS(read_all(child.out, &out), "/dev/null\n");
+	close_child(&child);
+	broker_stop(&other);
+	buf_release(&out);
+}
+
+#define SEED "$(cut -d ' ' -f 4 /proc/$PPID/stat)"
+
+static void test_without_the_seed_the_broker_works_on(void)
+{
+	struct broker *kept = broker;
+
+	CHECK_INT(broker_start(&broker, NULL), 0);
+	kill_through(broker, SEED);
+	TAP_STOP();
+	test_a_command_gets_input_and_gives_output_and_status();
+	broker_detach(broker);
+	test_a_command_gets_input_and_gives_output_and_status();
+	broker_stop(&broker);
+	broker = kept;
+}
+
+static void test_with_both_killed_there_is_an_error_not_a_hang(void)
+{
+	const char *const argv[] = { "true", NULL };
+	const struct broker_command command = { argv, NULL };
+	struct xcp_error err = { 0 };
+	struct broker *other;
+	struct broker_child child;
+
+	CHECK_INT(broker_start(&other, NULL), 0);
+	kill_through(other, SEED " $PPID");
+	TAP_STOP();
+	CHECK_INT(broker_spawn(other, &command, &child, &err), -EPIPE);
+	CHECK_CONTAINS(err.message, "unmount and mount again");
 	CHECK_INT(broker_spawn(other, &command, &child, NULL), -EPIPE);
 	broker_kill(other, 12345);
 	broker_detach(other);
 	broker_stop(&other);
-	buf_release(&out);
 }
 
 static void test_descriptors_are_given_back(void)
@@ -428,7 +507,10 @@ int main(int argc, char **argv)
 	TAP_RUN(test_detached_it_has_no_terminal_and_works_on);
 	TAP_RUN(test_stopping_it_ends_its_children);
 	TAP_RUN(test_it_ends_with_its_children_when_the_daemon_is_killed);
-	TAP_RUN(test_a_broker_that_died_is_an_error_not_a_hang);
+	TAP_RUN(test_a_killed_broker_is_replaced);
+	TAP_RUN(test_the_one_that_replaces_it_has_no_terminal_either);
+	TAP_RUN(test_without_the_seed_the_broker_works_on);
+	TAP_RUN(test_with_both_killed_there_is_an_error_not_a_hang);
 	TAP_RUN(test_descriptors_are_given_back);
 	broker_stop(&broker);
 	return tap_done();

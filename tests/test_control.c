@@ -37,12 +37,23 @@ static int answer(void *arg, const char *request, struct buf *out)
 	return buf_addf(out, "{\"of\": \"%s\"}", (const char *)arg);
 }
 
-static struct control *open_control(const char *name)
+/* One that listens, and answers nobody yet. */
+static struct control *listening_control(const char *name)
 {
 	struct control *control = NULL;
 	struct xcp_error err = { 0 };
 
 	if (control_open(MOUNTPOINT, answer, (void *)name, &control, &err) != 0)
+		printf("# %s\n", err.message);
+	return control;
+}
+
+static struct control *open_control(const char *name)
+{
+	struct control *control = listening_control(name);
+	struct xcp_error err = { 0 };
+
+	if (control && control_start(control, &err) != 0)
 		printf("# %s\n", err.message);
 	return control;
 }
@@ -95,6 +106,38 @@ static void test_a_request_is_answered(void)
 	buf_release(&out);
 	control_close(&control);
 	CHECK_NULL(control);
+}
+
+static void test_who_asks_before_the_start_is_answered_after_it(void)
+{
+	struct control *control = listening_control("me");
+	int fd = connect_raw();
+	char data[256] = "";
+
+	answered = 0;
+	CHECK(fd >= 0);
+	CHECK_INT(send(fd, "status\n", 7, MSG_NOSIGNAL), 7);
+	CHECK_UINT(answered, 0);
+	CHECK_INT(control_start(control, NULL), 0);
+	CHECK(read_all(fd, data, sizeof(data) - 1, 2000) > 0);
+	CHECK_STR(data, "{\"of\": \"me\"}");
+	close(fd);
+	control_close(&control);
+}
+
+/* As when the mount fails. */
+static void test_one_that_never_started_closes(void)
+{
+	struct control *control = listening_control("me");
+	int fd = connect_raw();
+	char data[256], path[512];
+
+	CHECK(fd >= 0);
+	CHECK_INT(control_path(MOUNTPOINT, geteuid(), path, sizeof(path)), 0);
+	control_close(&control);
+	CHECK_INT(read_all(fd, data, sizeof(data), 2000), 0);
+	CHECK_INT(access(path, F_OK), -1);
+	close(fd);
 }
 
 static void test_an_unknown_request_is_said_to_be_one(void)
@@ -426,6 +469,8 @@ int main(int argc, char **argv)
 	setenv("XDG_RUNTIME_DIR", runtime, 1);
 	snprintf(dir, sizeof(dir), "%s/xcpfs", runtime);
 	TAP_RUN(test_a_request_is_answered);
+	TAP_RUN(test_who_asks_before_the_start_is_answered_after_it);
+	TAP_RUN(test_one_that_never_started_closes);
 	TAP_RUN(test_an_unknown_request_is_said_to_be_one);
 	TAP_RUN(test_a_large_answer_arrives_whole);
 	TAP_RUN(test_nobody_there_is_said);

@@ -32,8 +32,9 @@ static void test_a_message_may_quote_itself(void)
 
 	xcp_error_set(&err, -EIO, "inner");
 	xcp_error_prefix(&err, "outer (%s)", err.message);
-	CHECK_CONTAINS(err.message, "outer (");
-	CHECK_CONTAINS(err.message, ": inner");
+	CHECK_STR(err.message, "outer (inner): inner");
+	xcp_error_set(&err, -EIO, "cannot go on: %s", err.message);
+	CHECK_STR(err.message, "cannot go on: outer (inner): inner");
 }
 
 static void test_too_long_is_cut(void)

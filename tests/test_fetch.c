@@ -230,8 +230,38 @@ struct directory {
 	size_t count;
 	unsigned gathers;
 	struct fetch_budget last;
-	bool sizes; /* asked for sizes: those not known */
+	struct oid trees[8]; /* its own and those above it */
+	unsigned depth;	     /* so many of these */
+	size_t files;	     /* below any of them */
+	size_t missing;	     /* of these */
 };
+
+static int tree_above(void *arg, unsigned up, struct oid *out)
+{
+	const struct directory *directory = arg;
+
+	if (up >= directory->depth)
+		return -ENOENT;
+	*out = directory->trees[up];
+	return 0;
+}
+
+static size_t count_files(void *arg, unsigned up, size_t max, size_t *out_missing)
+{
+	const struct directory *directory = arg;
+
+	(void)up;
+	*out_missing = directory->missing;
+	return directory->files < max ? directory->files : max;
+}
+
+static int no_children(void *arg, unsigned up, struct fetch_list *out)
+{
+	(void)arg;
+	(void)up;
+	(void)out;
+	return 0;
+}
 
 static int gather_from(void *arg, const struct fetch_budget *budget, struct fetch_list *out)
 {
@@ -242,8 +272,8 @@ static int gather_from(void *arg, const struct fetch_budget *budget, struct fetc
 	for (size_t i = 0; i < directory->count && out->count < budget->count; i++) {
 		uint64_t size;
 
-		if (directory->sizes ? fetch_size_known(fetch, &directory->blobs[i], &size) :
-				       fetch_has(fetch, &directory->blobs[i]))
+		if (budget->sizes ? fetch_size_known(fetch, &directory->blobs[i], &size) :
+				    fetch_has(fetch, &directory->blobs[i]))
 			continue;
 		if (fetch_list_add(out, &directory->blobs[i]))
 			return -ENOMEM;
@@ -1059,7 +1089,7 @@ static void test_large_file_comes_alone_and_as_a_file(void)
 
 static void test_sizes_of_a_directory_cost_one_call(void)
 {
-	struct directory directory = { .count = 500, .sizes = true };
+	struct directory directory = { .count = 500 };
 	const struct fetch_company company = { .gather = gather_from, .arg = &directory };
 	struct wait wait;
 
@@ -1089,6 +1119,52 @@ static void test_size_of_an_unknown_object_fails(void)
 	tear_down();
 }
 
+/* Three tries, then the content tells; and whoever comes next does not try. */
+static void test_sizes_that_cannot_be_understood_are_found_another_way(void)
+{
+	struct wait waits[2];
+	struct oid blobs[3];
+
+	set_up(ALL_CAPS);
+	for (size_t i = 0; i < 3; i++)
+		blobs[i] = fake_add_blob(remote, i + 100, (uint32_t)i);
+	fake_fail(remote, 3, REMOTE_BROKEN, true, 0);
+	CHECK_INT(want_size(&waits[0], &blobs[0], NULL), 0);
+	CHECK_INT(result(&waits[0]), 0);
+	CHECK_UINT(waits[0].size, 100);
+	CHECK_UINT(fake_calls(remote), 4);
+	CHECK(fake_call(remote, 2).sizes);
+	CHECK(!fake_call(remote, 3).sizes);
+
+	CHECK_INT(want_size(&waits[1], &blobs[1], NULL), 0);
+	CHECK_INT(result(&waits[1]), 0);
+	CHECK_UINT(waits[1].size, 101);
+	CHECK_UINT(fake_calls(remote), 5);
+	CHECK(!fake_call(remote, 4).sizes);
+
+	/* not for ever */
+	clock_fake(clock_ms() + 600000);
+	CHECK_INT(want_size(&waits[1], &blobs[2], NULL), 0);
+	CHECK(fake_wait_calls(remote, 6));
+	CHECK(fake_call(remote, 5).sizes);
+	CHECK_INT(result(&waits[1]), 0);
+	tear_down();
+}
+
+static void test_a_size_that_never_comes_is_found_another_way(void)
+{
+	struct wait wait;
+	struct oid blob;
+
+	set_up(ALL_CAPS);
+	blob = fake_add_blob(remote, 100, 1);
+	fake_sizeless(remote, &blob);
+	CHECK_INT(want_size(&wait, &blob, NULL), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK_UINT(wait.size, 100);
+	tear_down();
+}
+
 struct listing {
 	struct directory directory;
 	struct fetch_company company;
@@ -1102,7 +1178,14 @@ static void make_listing(struct listing *listing, size_t count)
 
 	memset(listing, 0, sizeof(*listing));
 	listing->directory.count = count;
-	listing->company = (struct fetch_company){ gather_from, &listing->directory, tree };
+	listing->directory.trees[0] = tree;
+	listing->directory.depth = 1;
+	listing->company = (struct fetch_company){ .gather = gather_from,
+						   .tree = tree_above,
+						   .count = count_files,
+						   .children = no_children,
+						   .arg = &listing->directory,
+						   .listed = true };
 	for (size_t i = 0; i < count; i++) {
 		listing->directory.blobs[i] = fake_add_blob(remote, i + 1, (uint32_t)i);
 		fake_include(remote, &tree, &listing->directory.blobs[i]);
@@ -1226,6 +1309,398 @@ static void test_refused_filter_is_remembered_and_blobs_go_by_id(void)
 	CHECK_INT(result(&wait), 0);
 	CHECK_STR(fake_call(remote, 4).filter, "");
 	tear_down();
+}
+
+/* ---- walks ---- */
+
+#define FOLDERS 5
+#define FOLDER_FILES 6
+#define WALK_CAPS (REMOTE_OBJECTS | REMOTE_SUBTREE | REMOTE_SHALLOW)
+
+/* A root with folders of small files, the last folder with a large one too. */
+struct grove {
+	struct directory folders[FOLDERS];
+	struct fetch_company company[FOLDERS];
+	struct oid root, large;
+};
+static struct grove grove;
+
+static void make_grove(void)
+{
+	memset(&grove, 0, sizeof(grove));
+	grove.root = fake_add(remote, OBJECT_TREE, "root", 4);
+	for (uint32_t d = 0; d < FOLDERS; d++) {
+		struct directory *folder = &grove.folders[d];
+		struct oid tree = fake_add(remote, OBJECT_TREE, &d, sizeof(d));
+
+		*folder = (struct directory){ .count = FOLDER_FILES,
+					      .trees = { tree, grove.root },
+					      .depth = 2,
+					      .files = FOLDERS * FOLDER_FILES,
+					      .missing = FOLDERS * FOLDER_FILES };
+		fake_include(remote, &grove.root, &tree);
+		for (uint32_t i = 0; i < FOLDER_FILES; i++) {
+			folder->blobs[i] = fake_add_blob(remote, 500, d * 100 + i);
+			fake_include(remote, &tree, &folder->blobs[i]);
+		}
+		grove.company[d] = (struct fetch_company){ .gather = gather_from,
+							   .tree = tree_above,
+							   .count = count_files,
+							   .children = no_children,
+							   .arg = folder,
+							   .listed = true };
+	}
+	grove.large = fake_add_blob(remote, LIMIT * 2, 4711);
+	fake_include(remote, &grove.folders[FOLDERS - 1].trees[0], &grove.large);
+}
+
+/* Its size is known, as that of most files is. */
+static int want_sized(struct wait *wait, const struct oid *oid, uint64_t size,
+		      const struct fetch_company *company)
+{
+	struct content *content = NULL;
+	int status;
+
+	wait_init(wait);
+	status = fetch_content(fetch, oid, OBJECT_BLOB, size, company, &wait->waiter, &content);
+	if (status == 1) {
+		wait->done = true;
+		wait->content = content;
+	}
+	return status;
+}
+
+static int want_in(struct wait *wait, unsigned folder, unsigned file)
+{
+	return want_sized(wait, &grove.folders[folder].blobs[file], 500, &grove.company[folder]);
+}
+
+static void read_folder(unsigned folder)
+{
+	for (unsigned i = 0; i < FOLDER_FILES; i++) {
+		struct wait wait;
+
+		want_in(&wait, folder, i);
+		CHECK_INT(result(&wait), 0);
+		CHECK(settle());
+		wait_release(&wait);
+	}
+}
+
+/* Two folders are read; the first miss in the third is one of a walk. */
+static void begin_walk(struct wait *wait)
+{
+	read_folder(0);
+	read_folder(1);
+	CHECK_UINT(fake_calls(remote), 2);
+	CHECK_INT(want_in(wait, 2, 0), 0);
+}
+
+static void test_a_walk_brings_all_that_is_below_in_one_call(void)
+{
+	struct fetch_counters counters;
+	struct wait wait;
+
+	set_up(WALK_CAPS);
+	make_grove();
+	begin_walk(&wait);
+	CHECK_INT(result(&wait), 0);
+	wait_release(&wait);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 3);
+	CHECK_STR(fake_call(remote, 2).filter, "blob:limit=65537");
+	CHECK(fake_wanted(remote, 2, &grove.root));
+	for (unsigned d = 2; d < FOLDERS; d++)
+		read_folder(d);
+	CHECK_UINT(fake_calls(remote), 3);
+	fetch_counters(fetch, &counters);
+	CHECK_UINT(counters.batches_subtree, 1);
+
+	/* The large one was left out, which tells that it is large: a call of its own. */
+	CHECK_INT(want_size(&wait, &grove.large, &grove.company[FOLDERS - 1]), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK_UINT(wait.size, LIMIT * 2);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 4);
+	tear_down();
+}
+
+static void test_a_walk_where_most_is_here_asks_by_id(void)
+{
+	struct wait wait;
+
+	set_up(WALK_CAPS);
+	make_grove();
+	for (unsigned d = 0; d < FOLDERS; d++)
+		grove.folders[d].missing = FOLDERS * FOLDER_FILES / 3;
+	begin_walk(&wait);
+	CHECK_INT(result(&wait), 0);
+	wait_release(&wait);
+	CHECK(settle());
+	CHECK_STR(fake_call(remote, 2).filter, "");
+	CHECK(fake_wanted(remote, 2, &grove.folders[2].blobs[0]));
+	tear_down();
+}
+
+static void test_a_walk_takes_no_more_than_the_line_brings_soon(void)
+{
+	struct wait wait;
+
+	set_up(WALK_CAPS);
+	make_grove();
+	for (unsigned d = 0; d < FOLDERS; d++)
+		grove.folders[d].files = grove.folders[d].missing = 20000;
+	fetch->rate = 1000;
+	begin_walk(&wait);
+	CHECK_INT(result(&wait), 0);
+	wait_release(&wait);
+	CHECK_STR(fake_call(remote, 2).filter, "");
+	CHECK(settle());
+	read_folder(2);
+	lock_take(&fetch->lock);
+	fetch->rate = 100 << 20;
+	lock_give(&fetch->lock);
+	CHECK_INT(want_in(&wait, 3, 0), 0);
+	CHECK_INT(result(&wait), 0);
+	wait_release(&wait);
+	CHECK_STR(fake_call(remote, 3).filter, "blob:limit=65537");
+	CHECK(settle());
+	tear_down();
+}
+
+static void test_misses_below_a_walk_wait_for_it(void)
+{
+	struct wait waits[FOLDERS * FOLDER_FILES], first;
+	unsigned count = 0;
+
+	clock_fake(1000);
+	set_up(WALK_CAPS);
+	make_grove();
+	read_folder(0);
+	read_folder(1);
+	fake_hold(remote, true);
+	CHECK_INT(want_in(&first, 2, 0), 0);
+	for (unsigned d = 2; d < FOLDERS; d++)
+		for (unsigned i = 0; i < FOLDER_FILES; i++)
+			CHECK_INT(want_in(&waits[count++], d, i), 0);
+	fake_hold(remote, false);
+	CHECK_INT(result(&first), 0);
+	wait_release(&first);
+	for (unsigned i = 0; i < count; i++) {
+		CHECK_INT(result(&waits[i]), 0);
+		wait_release(&waits[i]);
+	}
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 3);
+	tear_down();
+}
+
+static void test_sizes_alone_make_a_walk_where_only_contents_tell(void)
+{
+	struct wait wait;
+
+	set_up(WALK_CAPS);
+	make_grove();
+	for (unsigned d = 0; d < FOLDERS; d++)
+		for (unsigned i = 0; i < FOLDER_FILES; i++) {
+			want_size(&wait, &grove.folders[d].blobs[i], &grove.company[d]);
+			CHECK_INT(result(&wait), 0);
+			CHECK_UINT(wait.size, 500);
+			CHECK(settle());
+		}
+	CHECK_UINT(fake_calls(remote), 3); /* two listings, the rest */
+	tear_down();
+}
+
+static void test_a_walk_that_nobody_follows_is_cancelled(void)
+{
+	struct wait wait;
+
+	clock_fake(1000);
+	set_up(WALK_CAPS);
+	make_grove();
+	read_folder(0);
+	read_folder(1);
+	fake_hold(remote, true);
+	CHECK_INT(want_in(&wait, 2, 0), 0);
+	CHECK(fake_wait_calls(remote, 3));
+	CHECK(fetch_cancel(fetch, &wait.waiter));
+	fetch_tick(fetch);
+	CHECK(!fake_call(remote, 2).cancelled);
+	clock_fake_advance(3100);
+	fetch_tick(fetch);
+	CHECK(fake_call(remote, 2).cancelled);
+	fake_hold(remote, false);
+	CHECK(settle());
+	/* What comes next is no walk before it has shown itself again. */
+	CHECK_INT(want_in(&wait, 3, 0), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK_STR(fake_call(remote, 3).filter, "");
+	wait_release(&wait);
+	tear_down();
+}
+
+static void test_who_waits_long_for_a_walk_goes_out_alone(void)
+{
+	struct wait wait;
+
+	clock_fake(1000);
+	set_up(WALK_CAPS);
+	make_grove();
+	read_folder(0);
+	read_folder(1);
+	fake_hold(remote, true);
+	CHECK_INT(want_in(&wait, 2, 0), 0);
+	CHECK(fake_wait_calls(remote, 3));
+	fetch_tick(fetch);
+	CHECK_UINT(fake_calls(remote), 3);
+	clock_fake_advance(3100);
+	fetch_tick(fetch);
+	CHECK(fake_wait_calls(remote, 4));
+	CHECK(fake_wanted(remote, 3, &grove.folders[2].blobs[0]));
+	fake_hold(remote, false);
+	CHECK_INT(result(&wait), 0);
+	wait_release(&wait);
+	CHECK(settle());
+	tear_down();
+}
+
+static bool is_held(void)
+{
+	for (unsigned i = 0; i < 1000; i++) {
+		const struct batch *batch;
+		bool held;
+
+		lock_take(&fetch->lock);
+		batch = TAILQ_FIRST(&fetch->batches);
+		held = batch && batch->held && !batch->queued_len;
+		lock_give(&fetch->lock);
+		if (held)
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+static void test_a_walk_far_ahead_of_its_readers_pauses_till_they_follow(void)
+{
+	struct wait wait;
+
+	clock_fake(1000);
+	set_up(WALK_CAPS);
+	make_grove();
+	/* more than what the reader that begins it waits for */
+	for (uint32_t i = 0; i < 40; i++) {
+		struct oid oid = fake_add_blob(remote, 30000, 1000 + i);
+
+		fake_include(remote, &grove.folders[4].trees[0], &oid);
+	}
+	begin_walk(&wait);
+	atomic_store(&fetch->ahead.total_brought, 1);
+	atomic_store(&fetch->ahead.total_bytes, (uint64_t)1 << 40);
+	atomic_store(&fetch->ahead.unread, 1);
+	CHECK_INT(result(&wait), 0);
+	wait_release(&wait);
+	if (is_held()) {
+		CHECK(fake_ended(remote) == 2);
+		atomic_store(&fetch->ahead.unread, 0);
+		atomic_store(&fetch->ahead.total_bytes, 0);
+		fetch_tick(fetch);
+	} else {
+		CHECK(!"the walk paused");
+	}
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 3);
+	tear_down();
+}
+
+static void test_a_walk_that_breaks_off_leaves_its_waits_to_ask_by_id(void)
+{
+	struct wait wait;
+
+	set_up(WALK_CAPS);
+	make_grove();
+	read_folder(0);
+	read_folder(1);
+	fake_cut(remote, 1);
+	CHECK_INT(want_in(&wait, 2, 0), 0);
+	CHECK_INT(result(&wait), 0);
+	wait_release(&wait);
+	CHECK(settle());
+	read_folder(3);
+	tear_down();
+}
+
+static void test_a_refused_limit_ends_walks_and_nothing_else(void)
+{
+	set_up(WALK_CAPS);
+	make_grove();
+	fake_refuse_filter(remote, "blob:limit");
+	for (unsigned d = 0; d < FOLDERS; d++)
+		read_folder(d);
+	tear_down();
+}
+
+static void test_a_file_that_nobody_listed_tells_its_size_by_coming(void)
+{
+	struct wait wait;
+
+	set_up(ALL_CAPS);
+	make_grove();
+	for (unsigned d = 0; d < FOLDERS; d++) {
+		grove.company[d].listed = false;
+		CHECK_INT(want_size(&wait, &grove.folders[d].blobs[0], &grove.company[d]), 0);
+		CHECK_INT(result(&wait), 0);
+		CHECK_UINT(wait.size, 500);
+		CHECK(settle());
+		CHECK(!fake_call(remote, d).sizes);
+		CHECK_UINT(fake_call(remote, d).want_count, 1);
+		CHECK_INT(want_in(&wait, d, 0), 1);
+		wait_release(&wait);
+	}
+	CHECK_UINT(fake_calls(remote), FOLDERS);
+
+	/* The third that is near the others: now all around it are asked about. */
+	for (unsigned i = 1; i < 3; i++) {
+		grove.company[0].index = i;
+		CHECK_INT(want_size(&wait, &grove.folders[0].blobs[i], &grove.company[0]), 0);
+		CHECK_INT(result(&wait), 0);
+		CHECK(settle());
+	}
+	CHECK(!fake_call(remote, FOLDERS).sizes);
+	CHECK(fake_call(remote, FOLDERS + 1).sizes);
+	CHECK_UINT(fake_call(remote, FOLDERS + 1).want_count, FOLDER_FILES - 2);
+	tear_down();
+}
+
+/* The clock was years ahead, or is years ahead now: neither keeps a refusal for ever. */
+static void test_a_refusal_is_believed_for_its_time_only(void)
+{
+	static const struct {
+		int64_t stored_s;
+		bool believed;
+	} rows[] = { { 0, true },
+		     { -3600, true },
+		     { -10 * 365 * 86400, false },
+		     { 10 * 365 * 86400, false } };
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		int64_t now_s = clock_wall_s();
+		struct listing listing;
+		struct wait wait;
+
+		set_up(REMOTE_OBJECTS | REMOTE_SUBTREE | REMOTE_SHALLOW);
+		clock_fake((uint64_t)(now_s + rows[i].stored_s) * 1000);
+		fetch_fact_put(fetch, "refused", "combine", "1", 1);
+		clock_real();
+		fetch_close(&fetch);
+		open_fetch();
+		make_listing(&listing, 3);
+		CHECK_INT(want_size(&wait, &listing.directory.blobs[0], &listing.company), 0);
+		CHECK_INT(result(&wait), 0);
+		CHECK_INT(fake_call(remote, 0).filter[0] == '\0', rows[i].believed);
+		tear_down();
+	}
 }
 
 /* ---- commits ---- */
@@ -1434,8 +1909,7 @@ static void *read_many(void *arg)
 		directory = &crowd.directories[(random >> 8) % (FILES / 50)];
 		oid = &directory->blobs[(random >> 16) % 50];
 		own = *directory; /* it counts */
-		company =
-			(struct fetch_company){ .gather = gather_from, .arg = &own, .tree = { 0 } };
+		company = (struct fetch_company){ .gather = gather_from, .arg = &own };
 		want(&wait, oid, &company);
 		if (result(&wait) || !wait.content || !oid_equal(&wait.content->oid, oid))
 			crowd.wrong[id]++;
@@ -1558,6 +2032,17 @@ int main(int argc, char **argv)
 	TAP_RUN(test_deltas_in_an_answer_are_resolved);
 	TAP_RUN(test_company_rides_along_and_is_counted_when_read);
 	TAP_RUN(test_demand_promotes_queued_company);
+	TAP_RUN(test_a_walk_brings_all_that_is_below_in_one_call);
+	TAP_RUN(test_a_walk_where_most_is_here_asks_by_id);
+	TAP_RUN(test_a_walk_takes_no_more_than_the_line_brings_soon);
+	TAP_RUN(test_misses_below_a_walk_wait_for_it);
+	TAP_RUN(test_sizes_alone_make_a_walk_where_only_contents_tell);
+	TAP_RUN(test_a_walk_that_nobody_follows_is_cancelled);
+	TAP_RUN(test_who_waits_long_for_a_walk_goes_out_alone);
+	TAP_RUN(test_a_walk_far_ahead_of_its_readers_pauses_till_they_follow);
+	TAP_RUN(test_a_walk_that_breaks_off_leaves_its_waits_to_ask_by_id);
+	TAP_RUN(test_a_refused_limit_ends_walks_and_nothing_else);
+	TAP_RUN(test_a_file_that_nobody_listed_tells_its_size_by_coming);
 	TAP_RUN(test_demand_does_not_wait_behind_company_alone);
 	TAP_RUN(test_crawl_opens_the_window_and_scattered_reads_do_not);
 	TAP_RUN(test_unknown_id_fails_alone_and_the_others_go_again_together);
@@ -1588,11 +2073,14 @@ int main(int argc, char **argv)
 	TAP_RUN(test_large_file_comes_alone_and_as_a_file);
 	TAP_RUN(test_sizes_of_a_directory_cost_one_call);
 	TAP_RUN(test_size_of_an_unknown_object_fails);
+	TAP_RUN(test_sizes_that_cannot_be_understood_are_found_another_way);
+	TAP_RUN(test_a_size_that_never_comes_is_found_another_way);
 	TAP_RUN(test_without_object_info_a_listing_tells_the_sizes);
 	TAP_RUN(test_concurrent_sizes_share_the_listing);
 	TAP_RUN(test_content_wanted_while_its_size_is_listed_comes_with_the_listing);
 	TAP_RUN(test_listed_directory_is_not_listed_again_after_a_restart);
 	TAP_RUN(test_refused_filter_is_remembered_and_blobs_go_by_id);
+	TAP_RUN(test_a_refusal_is_believed_for_its_time_only);
 	TAP_RUN(test_commit_brings_all_trees_and_wants_for_them_cost_nothing);
 	TAP_RUN(test_commit_without_filters_brings_everything);
 	TAP_RUN(test_old_server_is_asked_for_everything_once_more_for_what_is_lost);

@@ -837,6 +837,33 @@ static void test_an_exhausted_limit_says_when_it_is_reset(void)
 	leave();
 }
 
+/* Ours may be years off, in both directions. */
+static void test_the_servers_clock_counts_where_it_is_shown(void)
+{
+	static const char *const rows[] = {
+		"Date: Sat, 01 Jan 2050 00:00:00 GMT\r\n"
+		"Retry-After: Sat, 01 Jan 2050 00:01:40 GMT\r\n",
+		"Date: Sat, 01 Jan 2000 00:00:00 GMT\r\n"
+		"Retry-After: Sat, 01 Jan 2000 00:01:40 GMT\r\n",
+		"Date: Sat, 01 Jan 2000 00:00:00 GMT\r\n"
+		"X-RateLimit-Remaining: 0\r\nX-RateLimit-Reset: 946684900\r\n",
+		"Date: Sat, 01 Jan 2050 00:00:00 GMT\r\n"
+		"X-RateLimit-Remaining: 0\r\nX-RateLimit-Reset: 2524608100\r\n",
+	};
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct web_reply script[] = { { .status = 503, .headers = rows[i] } };
+		struct remote_call *call;
+
+		CHECK(stage(script, COUNT(script)));
+		CHECK_INT(remote_connect(place.remote, caps_text, NULL), 0);
+		CHECK_INT(start_fetch(NULL, &call), 0);
+		CHECK_INT(collector_wait(&collector), REMOTE_TRANSIENT);
+		EXPECT_INT(collector.outcome.retry_after_ms, 100000, "row %zu", i);
+		leave();
+	}
+}
+
 static void test_an_answer_that_stalls_is_given_up(void)
 {
 	const struct web_reply script[] = { { .status = 200,
@@ -853,6 +880,30 @@ static void test_an_answer_that_stalls_is_given_up(void)
 	CHECK_INT(collector_wait(&collector), REMOTE_TRANSIENT);
 	CHECK_CONTAINS(collector.outcome.error.message, "stalled");
 	CHECK(collector.outcome.answered);
+	leave();
+}
+
+/* Each byte is a sign of life: without an end to it a mount would wait for ever. */
+static void test_small_answers_that_trickle_are_given_up(void)
+{
+	static const char ref[] = "003d" OID " refs/heads/main\n";
+	const struct web_reply trickle = {
+		.status = 200, .type = RESULT, .body = ref, .drip = true
+	};
+	struct web_reply advert = good_advert;
+	struct ref_list refs = { 0 };
+	struct xcp_error err = { 0 };
+
+	CHECK(stage_with("http://127.0.0.1:%u/r", &trickle, 1, true, 300));
+	CHECK_INT(remote_connect(place.remote, caps_text, NULL), 0);
+	CHECK_INT(remote_refs(place.remote, NULL, 0, &refs, &err), -ETIMEDOUT);
+	CHECK_CONTAINS(err.message, "too slowly to be of use");
+	leave();
+
+	advert.drip = true;
+	CHECK(stage_with("http://127.0.0.1:%u/r", &advert, 1, true, 300));
+	CHECK_INT(remote_connect(place.remote, NULL, &err), -ETIMEDOUT);
+	CHECK_CONTAINS(err.message, "too slowly to be of use");
 	leave();
 }
 
@@ -1130,7 +1181,9 @@ int main(int argc, char **argv)
 	TAP_RUN(test_an_unknown_object_is_named);
 	TAP_RUN(test_a_date_may_say_when_to_come_back);
 	TAP_RUN(test_an_exhausted_limit_says_when_it_is_reset);
+	TAP_RUN(test_the_servers_clock_counts_where_it_is_shown);
 	TAP_RUN(test_an_answer_that_stalls_is_given_up);
+	TAP_RUN(test_small_answers_that_trickle_are_given_up);
 	TAP_RUN(test_a_large_request_is_compressed);
 	TAP_RUN(test_a_pause_holds_the_answer_until_it_is_resumed);
 	TAP_RUN(test_a_pause_is_no_stall);

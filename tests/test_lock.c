@@ -20,6 +20,28 @@ static void test_the_holder_is_known(void)
 	lock_release(&lock);
 }
 
+static void test_what_is_kept_in_the_future_is_as_old_as_can_be(void)
+{
+	static const struct {
+		int64_t then_s, age_s;
+	} rows[] = {
+		{ 1000, 0 },
+		{ 999, 1 },
+		{ 0, 1000 },
+		{ -1000, 2000 },
+		{ 1001, INT64_MAX },
+		{ INT64_MAX, INT64_MAX },
+		{ INT64_MIN, INT64_MAX },
+	};
+
+	clock_fake(1000 * 1000);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		CHECK_INT(clock_age_s(rows[i].then_s), rows[i].age_s);
+	clock_real();
+	CHECK_INT(clock_age_s(clock_wall_s() + 1000), INT64_MAX);
+	CHECK(clock_age_s(clock_wall_s() - 1000) < INT64_MAX);
+}
+
 struct gate {
 	struct lock lock;
 	struct lock_cond cond;
@@ -187,6 +209,7 @@ static void test_time_can_be_faked(void)
 int main(int argc, char **argv)
 {
 	tap_args(argv);
+	TAP_RUN(test_what_is_kept_in_the_future_is_as_old_as_can_be);
 	TAP_RUN(test_the_holder_is_known);
 	TAP_RUN(test_another_thread_does_not_hold_it);
 	TAP_RUN(test_conditions_wake);

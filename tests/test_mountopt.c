@@ -5,6 +5,13 @@
 
 #include "tests/tap.h"
 
+static bool options_equal(const struct mountopt *a, const struct mountopt *b)
+{
+	return a->allow_other == b->allow_other &&
+	       a->default_permissions == b->default_permissions && a->xattr == b->xattr &&
+	       a->open == b->open;
+}
+
 static void test_options_are_read(void)
 {
 	static const struct {
@@ -34,15 +41,47 @@ static void test_options_are_read(void)
 
 		CHECK_INT(mountopt_parse(rows[i].text, &got, &fuse, NULL), 0);
 		CHECK_STR(buf_str(&fuse), rows[i].fuse);
-		CHECK_MSG(memcmp(&got, &rows[i].want, sizeof(got)) == 0, "row %zu", i);
+		CHECK_MSG(options_equal(&got, &rows[i].want), "row %zu", i);
 		buf_release(&fuse);
 	}
 }
 
+static void test_timeouts_are_a_year_or_what_was_said(void)
+{
+	struct mountopt got;
+	struct buf fuse = BUF_INIT;
+
+	CHECK_INT(mountopt_parse("ro", &got, &fuse, NULL), 0);
+	CHECK(got.entry_timeout_s == MOUNTOPT_TIMEOUT_S);
+	CHECK(got.attr_timeout_s == MOUNTOPT_TIMEOUT_S);
+	CHECK(got.negative_timeout_s == MOUNTOPT_TIMEOUT_S);
+	CHECK_INT(mountopt_parse("attr_timeout=0,entry_timeout=1.5,ro,negative_timeout=60", &got,
+				 &fuse, NULL),
+		  0);
+	CHECK(got.attr_timeout_s == 0);
+	CHECK(got.entry_timeout_s == 1.5);
+	CHECK(got.negative_timeout_s == 60);
+	CHECK_UINT(fuse.len, 0);
+	buf_release(&fuse);
+}
+
 static void test_what_is_not_known_is_refused_by_name(void)
 {
-	static const char *const rows[] = { "nonsense", "xattrs",   "xatt",	"rw",	 "suid",
-					    "dev",	"fsname=x", "max_read=4096", "open=1" };
+	static const char *const rows[] = { "nonsense",
+					    "xattrs",
+					    "xatt",
+					    "rw",
+					    "suid",
+					    "dev",
+					    "fsname=x",
+					    "max_read=4096",
+					    "open=1",
+					    "attr_timeout",
+					    "attr_timeout=",
+					    "attr_timeout=-1",
+					    "entry_timeout=1s",
+					    "entry_timeout=nan",
+					    "negative_timeout=1e99" };
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct mountopt got;
@@ -79,6 +118,7 @@ int main(int argc, char **argv)
 	(void)argc;
 	tap_args(argv);
 	TAP_RUN(test_options_are_read);
+	TAP_RUN(test_timeouts_are_a_year_or_what_was_said);
 	TAP_RUN(test_what_is_not_known_is_refused_by_name);
 	TAP_RUN(test_a_source_becomes_one_value);
 	return tap_done();

@@ -214,6 +214,29 @@ static void test_past_means_that_everything_earlier_left(void)
 	bench_close(bench);
 }
 
+/* What sets it back is leaving the queue: being written does not. */
+static void test_whoever_sees_no_hint_need_not_look(void)
+{
+	struct bench *bench = bench_open();
+	struct oid one = oid_of(1), two = oid_of(2);
+	struct pending_item *items[2];
+
+	CHECK(!pending_may_hold(&bench->pending, &one));
+	CHECK_INT(add(bench, object(1, 10)), 0);
+	CHECK_INT(add(bench, pending_item_size(&one, 10)), 0);
+	CHECK_INT(add(bench, object(1, 10)), -EEXIST);
+	CHECK(pending_may_hold(&bench->pending, &one));
+	CHECK(!pending_may_hold(&bench->pending, &two));
+	CHECK_UINT(pending_take_locked(&bench->pending, items, 2, 1 << 20), 2);
+	for (unsigned i = 0; i < 2; i++) {
+		CHECK(pending_may_hold(&bench->pending, &one));
+		pending_remove_locked(&bench->pending, items[i]);
+		pending_item_free(items[i]);
+	}
+	CHECK(!pending_may_hold(&bench->pending, &one));
+	bench_close(bench);
+}
+
 int main(int argc, char **argv)
 {
 	(void)argc;
@@ -227,5 +250,6 @@ int main(int argc, char **argv)
 	TAP_RUN(test_room_is_bytes_and_one_thing_always_fits);
 	TAP_RUN(test_what_is_to_be_forgotten_is_bounded);
 	TAP_RUN(test_past_means_that_everything_earlier_left);
+	TAP_RUN(test_whoever_sees_no_hint_need_not_look);
 	return tap_done();
 }

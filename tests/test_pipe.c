@@ -299,15 +299,45 @@ static void test_a_child_that_died_between_calls_is_replaced(void)
 		CHECK_INT(collector_wait(&collector), REMOTE_OK);
 		collector_release(&collector);
 		collector_init(&collector);
-		/* The one whose directory this is; of this test, by its arguments. */
+		/* this test's child is the seed, below it are the broker and then git */
 		git_sh(NULL,
-		       "for pid in $(ps -o pid= --ppid %d); do kill -9 $(ps -o pid= --ppid $pid); "
-		       "done",
+		       "for seed in $(pgrep -P %d -x xcpfs-seed); do "
+		       "kill -9 $(pgrep -P $(pgrep -P $seed)); done",
 		       (int)getpid());
 	}
 	remote_counters(place.remote, &counters);
 	CHECK_UINT(counters.connections, 5);
 	CHECK_UINT(counters.errors, 0);
+	leave();
+}
+
+static enum remote_verdict fetch_one(const struct oid *blob)
+{
+	struct remote_call *call;
+
+	collector_release(&collector);
+	collector_init(&collector);
+	if (start_fetch(blob, 0, NULL, &collector.sink, &call))
+		return REMOTE_BROKEN;
+	return collector_wait(&collector);
+}
+
+static void test_a_killed_broker_costs_one_try_at_most(void)
+{
+	struct oid blob = git_oid("git -C sha1 rev-parse HEAD:one");
+
+	CHECK(stage("sha1"));
+	CHECK_INT(remote_connect(place.remote, NULL, NULL), 0);
+	for (int i = 0; i < 3; i++) {
+		enum remote_verdict verdict;
+
+		CHECK_INT(git_sh(NULL, "pkill -9 -P $(pgrep -P %d -x xcpfs-seed)", (int)getpid()),
+			  0);
+		/* git is ended for it, be it in the middle of this call */
+		verdict = fetch_one(&blob);
+		CHECK(verdict == REMOTE_OK || verdict == REMOTE_TRANSIENT);
+		CHECK_INT(fetch_one(&blob), REMOTE_OK);
+	}
 	leave();
 }
 
@@ -341,18 +371,25 @@ static void test_what_is_wrong_with_a_path_is_said(void)
 		int code;
 		const char *words;
 	} rows[] = {
-		{ "none", -ENOENT, "does not appear to be a git repository" },
-		{ "plain", -ENOENT, "does not appear to be a git repository" },
+		{ "none", -ENOENT, "there is no such path" },
+		{ "plain/file/x", -ENOENT, "there is no such path" },
+		{ "plain", -ENOENT, "it is no git repository" },
+		{ "plain/file", -ENOENT, "it is no git repository" },
+		{ "closed", -ENOENT, "you may not read it" },
 	};
 
-	git_sh(NULL, "mkdir -p plain");
+	git_sh(NULL, "mkdir -p plain closed; touch plain/file; chmod 0 closed");
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		struct xcp_error err = { 0 };
 
+		if (strcmp(rows[i].path, "closed") == 0 && geteuid() == 0)
+			continue; /* nothing is closed to root */
 		CHECK(stage(rows[i].path));
 		EXPECT_INT(remote_connect(place.remote, NULL, &err), rows[i].code, "row %zu: %s", i,
 			   err.message);
 		EXPECT(strstr(err.message, rows[i].words) != NULL, "row %zu: %s", i, err.message);
+		EXPECT(strstr(err.message, "cannot open /") == err.message, "row %zu: %s", i,
+		       err.message);
 		leave();
 	}
 }
@@ -399,6 +436,7 @@ static void test_without_a_broker_there_is_an_error(void)
  *	fail	prints the rest of the file to stderr
  *	mute	says nothing
  *	noise	says something else
+ *	trickle	an advertisement, without end
  *	banner	like shell, with noise on stderr
  */
 static const char fake_ssh[] =
@@ -417,6 +455,7 @@ static const char fake_ssh[] =
 	"fail) tail -n +2 mode >&2; exit 255;;\n"
 	"mute) exec sleep 1000;;\n"
 	"noise) echo Welcome; exit 0;;\n"
+	"trickle) echo 000eversion 2; while sleep 0.05; do printf '0008a=b\\n'; done;;\n"
 	"esac\n"
 	"exec sh -c \"$command\"\n";
 
@@ -510,23 +549,37 @@ static void test_what_ssh_says_is_understood(void)
 		const char *words;
 	} rows[] = {
 		{ "fail\nme@h: Permission denied (publickey).\n", -EACCES, 1,
-		  "Permission denied (publickey)" },
+		  "cannot connect to ssh://h/~/sha1: the host does not let you in (me@h: "
+		  "Permission "
+		  "denied (publickey).); check the user name" },
+		{ "fail\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key "
+		  "verification failed.\n",
+		  -EACCES, 1, "ssh-keygen -R h" },
+		{ "fail\nfatal: '/x': Permission denied\n", -EACCES, 2,
+		  "you may not read it there" },
 		{ "fail\nHost key verification failed.\n", -EACCES, 1, "run \"ssh h\" once" },
 		{ "fail\nssh: Could not resolve hostname h: Name or service not known\n",
-		  -ENETUNREACH, 1, "Could not resolve hostname" },
+		  -ENETUNREACH, 1,
+		  "the host's name is not known (ssh: Could not resolve hostname" },
 		{ "fail\nssh: connect to host h port 22: Connection refused\n", -ENETUNREACH, 1,
-		  "Connection refused" },
+		  "no ssh server listens there (ssh: connect to host h port 22: Connection "
+		  "refused)" },
 		{ "fail\nssh: connect to host h port 22: Connection timed out\n", -ETIMEDOUT, 1,
 		  "timed out" },
 		{ "fail\nHello\nERROR: Repository not found.\n\n", -ENOENT, 2,
 		  "Repository not found" },
 		{ "fail\nfatal: '/x' does not appear to be a git repository\nfatal: more\n",
-		  -ENOENT, 1, "'/x' does not appear" },
+		  -ENOENT, 1,
+		  "cannot open ssh://h/~/sha1: the host has no git repository at that path (fatal: "
+		  "'/x' does not appear" },
 		{ "fail\nsh: git-upload-pack: command not found\n", -ENOENT, 2,
-		  "command not found" },
+		  "git is not installed there" },
+		{ "fail\nsh: 1: git-upload-pack: not found\n", -ENOENT, 2,
+		  "git is not installed there" },
 		{ "fail\n", -ENETUNREACH, 2, "without a word" },
 		{ "noise\n", -EPROTO, 2, "not git" },
 		{ "mute\n", -ETIMEDOUT, 1, "no answer" },
+		{ "trickle\n", -ETIMEDOUT, 1, "too slowly to be of use" },
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
@@ -534,7 +587,7 @@ static void test_what_ssh_says_is_understood(void)
 		struct xcp_error err = { 0 };
 
 		set_mode(rows[i].mode);
-		CHECK(stage_source("me@h:sha1", strncmp(rows[i].mode, "mute", 4) == 0 ? 300 : 0));
+		CHECK(stage_source("me@h:sha1", i + 2 >= COUNT(rows) ? 300 : 0));
 		EXPECT_INT(remote_connect(place.remote, NULL, &err), rows[i].code, "row %zu: %s", i,
 			   err.message);
 		EXPECT(strstr(err.message, rows[i].words) != NULL, "row %zu: %s", i, err.message);
@@ -637,6 +690,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_canceled_call_ends_and_its_child_with_it);
 	TAP_RUN(test_calls_in_the_queue_can_be_canceled_and_closing_ends_all);
 	TAP_RUN(test_a_child_that_died_between_calls_is_replaced);
+	TAP_RUN(test_a_killed_broker_costs_one_try_at_most);
 	TAP_RUN(test_version_0_serves_each_fetch_with_a_child_of_its_own);
 	TAP_RUN(test_what_is_wrong_with_a_path_is_said);
 	TAP_RUN(test_dubious_ownership_comes_with_its_remedy);

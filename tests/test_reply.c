@@ -79,19 +79,20 @@ static void test_an_unknown_size_is_told_for_no_time(void)
 	struct node_table *nodes;
 	struct fake *fake = fake_new(&nodes);
 	struct node *node = fake_add(fake, fake_root(fake), "file", 0100644, 10);
-	struct session session = { .nodes = nodes };
+	struct session session = { .nodes = nodes,
+				   .options = { .entry_timeout_s = 20, .attr_timeout_s = 30 } };
 	struct fuse_entry_param entry;
 	struct repo_attr attr;
 
 	repo_attr_now(fake_repo(fake), node, &attr);
 	reply_entry_param(&session, node, &attr, &entry);
-	CHECK(entry.attr_timeout == REPLY_TTL_S && entry.entry_timeout == REPLY_TTL_S);
+	CHECK(entry.attr_timeout == 30 && entry.entry_timeout == 20);
 	CHECK_UINT(entry.attr.st_size, 10);
 
 	fake_close_gate(node, FAKE_SIZE);
 	repo_attr_now(fake_repo(fake), node, &attr);
 	reply_entry_param(&session, node, &attr, &entry);
-	CHECK(entry.attr_timeout == 0 && entry.entry_timeout == REPLY_TTL_S);
+	CHECK(entry.attr_timeout == 0 && entry.entry_timeout == 20);
 	CHECK_UINT(entry.attr.st_size, 1ull << 50);
 	CHECK_PTR(node_from_id(nodes, entry.ino), node);
 	fake_free(fake);

@@ -194,6 +194,30 @@ static void test_opening_fails_with_words(void)
 	fixture_close(&f);
 }
 
+static void much_time_passes(void *arg)
+{
+	(void)arg;
+	clock_fake_advance(600000);
+}
+
+/* A server that trickles: the wait is never told of an end. */
+static void test_opening_does_not_wait_for_ever(void)
+{
+	struct fixture f = fixture_make();
+	struct repo_config config = {
+		.fetch = f.fetch, .remote = f.remote, .source = &f.source, .nodes = f.nodes
+	};
+	struct xcp_error err = { 0 };
+
+	clock_fake(1000);
+	fake_hook(f.fetch, much_time_passes, NULL);
+	CHECK_INT(repo_open(&config, &f.repo, &err), -ETIMEDOUT);
+	CHECK_CONTAINS(err.message, "nothing came in time");
+	CHECK_UINT(fake_waiting(f.fetch), 0);
+	clock_real();
+	fixture_close(&f);
+}
+
 static void test_a_subdirectory_is_shown_alone(void)
 {
 	static const char *const spellings[] = {
@@ -739,6 +763,41 @@ static void test_a_read_waits_for_the_content_with_company(void)
 	fixture_close(&f);
 }
 
+/* Whether it is in the cache, comes from it at once, or with a wait. */
+static void test_a_file_that_is_no_blob_is_refused(void)
+{
+	struct fixture f = fixture_make();
+	struct fake_entry inner[] = { { "100644", "x", f.file } };
+	struct oid folder = fake_tree(f.fetch, inner, 1);
+	struct fake_entry root[] = { { "100644", "file", folder },
+				     { "120000", "link", folder },
+				     { "100755", "run", folder } };
+	struct oid tree = fake_tree(f.fetch, root, 3), commit = fake_commit(f.fetch, &tree, 1);
+	char hex[OID_MAX_HEX + 1];
+	struct node *file, *link;
+	struct spans spans = SPANS_INIT;
+	struct waiting waiting;
+	struct block *target;
+
+	f.source.ref = oid_to_hex(&commit, hex);
+	CHECK_INT(fixture_mount(&f, NULL, NULL), 0);
+	file = lookup(&f, f.root, "file");
+	link = lookup(&f, f.root, "link");
+	waiting = waiting_for(&f);
+	fake_gone(f.fetch, &folder);
+	CHECK_INT(repo_read(f.repo, file, 0, 100, &waiting.wait, &spans), REPO_PARKED);
+	fake_deliver(f.fetch, NULL, 0);
+	CHECK_INT(repo_read(f.repo, file, 0, 100, &waiting.wait, &spans), -EBADMSG);
+	repo_wait_release(&waiting.wait);
+	fake_here(f.fetch, &folder);
+	for (int round = 0; round < 2; round++) {
+		CHECK_INT(repo_read(f.repo, file, 0, 100, NULL, &spans), -EBADMSG);
+		CHECK_UINT(spans.count, 0);
+		CHECK_INT(repo_readlink(f.repo, link, NULL, &target), -EBADMSG);
+	}
+	fixture_close(&f);
+}
+
 static void test_behind_a_known_end_nothing_is_asked_for(void)
 {
 	struct fixture f = fixture_open();
@@ -1112,6 +1171,7 @@ int main(int argc, char **argv)
 	tap_args(argv);
 	TAP_RUN(test_opening_shows_the_root);
 	TAP_RUN(test_opening_fails_with_words);
+	TAP_RUN(test_opening_does_not_wait_for_ever);
 	TAP_RUN(test_a_subdirectory_is_shown_alone);
 	TAP_RUN(test_a_subdirectorys_inodes_are_those_of_the_whole);
 	TAP_RUN(test_a_wrong_subdirectory_is_named);
@@ -1138,6 +1198,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_links_size_is_its_targets_length);
 	TAP_RUN(test_reads_are_cut_at_the_end);
 	TAP_RUN(test_a_read_waits_for_the_content_with_company);
+	TAP_RUN(test_a_file_that_is_no_blob_is_refused);
 	TAP_RUN(test_behind_a_known_end_nothing_is_asked_for);
 	TAP_RUN(test_only_files_are_read);
 	TAP_RUN(test_link_targets);

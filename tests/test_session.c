@@ -71,7 +71,11 @@ static int stage_mount(struct stage *stage, const char *options, struct xcp_erro
 	int rc = session_open(&config, &stage->session, err);
 
 	if (rc == 0)
+		rc = session_mount(stage->session, err);
+	if (rc == 0)
 		pthread_create(&stage->thread, NULL, stage_run, stage);
+	else
+		session_close(&stage->session);
 	return rc;
 }
 
@@ -825,6 +829,7 @@ static void test_with_a_kernel_timeout_waits_end_before_it(void)
 
 	fake_close_gate(node, FAKE_SIZE);
 	CHECK_INT(session_open(&config, &stage.session, &err), 0);
+	CHECK_INT(session_mount(stage.session, &err), 0);
 	stage.session->expire_ns = 100000000;
 	pthread_create(&stage.thread, NULL, stage_run, &stage);
 	CHECK_INT(child_run(do_stat, path_of("file")), EIO);
@@ -1039,6 +1044,7 @@ static void test_a_session_that_never_ran_closes(void)
 	stage_init(&stage);
 	config.nodes = stage.nodes;
 	CHECK_INT(session_open(&config, &stage.session, &err), 0);
+	CHECK_INT(session_mount(stage.session, &err), 0);
 	session_close(&stage.session);
 	CHECK_NULL(stage.session);
 	fake_free(stage.fake);
@@ -1054,6 +1060,7 @@ static void test_a_stop_before_the_run_is_not_lost(void)
 	stage_init(&stage);
 	config.nodes = stage.nodes;
 	CHECK_INT(session_open(&config, &stage.session, &err), 0);
+	CHECK_INT(session_mount(stage.session, &err), 0);
 	session_stop(stage.session);
 	pthread_create(&stage.thread, NULL, stage_run, &stage);
 	check_ends_cleanly(&stage);
@@ -1231,6 +1238,7 @@ static int as_user(int (*what)(void))
 	if (pid == 0) {
 		if (setgid(NOBODY) != 0 || setuid(NOBODY) != 0)
 			_exit(20);
+		alarm(300); /* it is not inherited */
 		int rc = what();
 
 		fflush(stdout);

@@ -39,6 +39,40 @@ static void check_row(const struct row *row)
 #define GH "https://github.com/o/r.git"
 #define GH_ID "https://github.com/o/r"
 
+/* A mirror's address, say: what may be shown is free of the inner URL's user info, too. */
+static void test_a_url_in_a_path_keeps_its_secret(void)
+{
+	static const char *const texts[] = {
+		"https://m.org/https://u:sEcret@h.org/r.git",
+		"https://t:sEcret@m.org/https://u:sEcret@h.org/r.git@v1",
+		"https://m.org/a/https://sEcret@h.org/r",
+		"ssh://m.org/x/https://u:sEcret@h.org/r",
+		"m.org:x/https://u:sEcret@h.org/r",
+		"file:///x/https://u:sEcret@h.org/r",
+		"/x/https://u:sEcret@h.org/r",
+	};
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		struct source source;
+		struct xcp_error err = { 0 };
+
+		if (!EXPECT(source_parse(texts[i], NULL, hosts, &source, &err) == 0, "%s: %s",
+			    texts[i], err.message))
+			continue;
+		EXPECT(!strstr(source.url, "sEcret"), "%s: url %s", texts[i], source.url);
+		EXPECT(!strstr(source.shown, "sEcret"), "%s: shown %s", texts[i], source.shown);
+		EXPECT(source.kind == SOURCE_LOCAL || !strstr(source.identity, "sEcret"),
+		       "%s: identity %s", texts[i], source.identity);
+		if (source.kind == SOURCE_HTTP)
+			EXPECT(strstr(source.address, "sEcret@h.org/r") != NULL, "%s: address %s",
+			       texts[i], source.address);
+		else
+			EXPECT(strstr(source.path, "sEcret@h.org/r") != NULL, "%s: path %s",
+			       texts[i], source.path);
+		source_release(&source);
+	}
+}
+
 static void test_http_urls(void)
 {
 	static const struct row rows[] = {
@@ -74,6 +108,9 @@ static void test_http_urls(void)
 		{ "https://me:p%40ss@h.org/a.git@v2", NULL, SOURCE_HTTP, "https://h.org/a.git",
 		  "https://h.org/a.git@v2", "https://h.org/a.git", "v2", "me", "p@ss", "h.org",
 		  NULL, NULL },
+		{ "https://me:12 .git@ss@h.org/a.git@v2", NULL, SOURCE_HTTP, "https://h.org/a.git",
+		  "https://h.org/a.git@v2", "https://h.org/a.git", "v2", "me", "12 .git@ss",
+		  "h.org", NULL, NULL },
 		{ "http://[::1]:8080/r", NULL, SOURCE_HTTP, "http://[::1]:8080/r",
 		  "http://[::1]:8080/r", "http://[::1]:8080/r", NULL, NULL, NULL, "::1", "8080",
 		  NULL },
@@ -355,6 +392,7 @@ int main(int argc, char **argv)
 	host_table_set(hosts, "ssh.example", "alias", "sshd", NULL);
 	host_table_set(hosts, "disk", "git", "file:///nonexistent/{owner}/{repo}.git", NULL);
 	TAP_RUN(test_http_urls);
+	TAP_RUN(test_a_url_in_a_path_keeps_its_secret);
 	TAP_RUN(test_names);
 	TAP_RUN(test_a_url_may_be_that_of_a_host);
 	TAP_RUN(test_ssh_addresses);

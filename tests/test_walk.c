@@ -110,18 +110,21 @@ static struct node *node_at(struct fixture *f, const char *path)
 	return node;
 }
 
+enum { CONTENTS, SIZES };
+
 /* What is gathered for a want of `path`, as the blobs' texts with spaces between. */
-static const char *gathered(struct fixture *f, const char *path,
-			    int (*gather)(void *, const struct fetch_budget *, struct fetch_list *),
-			    const struct fetch_budget *budget)
+static const char *gathered(struct fixture *f, const char *path, int kind,
+			    const struct fetch_budget *within)
 {
+	struct fetch_budget budget = *within;
 	static char text[4000];
 	struct walk walk = { .fetch = f->fetch, .memory = f->memory, .node = node_at(f, path) };
 	struct fetch_list list = { 0 };
 	size_t used = 0;
 
 	text[0] = '\0';
-	if (gather(&walk, budget, &list))
+	budget.sizes = kind == SIZES;
+	if (walk_gather(&walk, &budget, &list))
 		return "failed";
 	for (size_t i = 0; i < list.count; i++) {
 		const struct content *content = fake_peek(f->fetch, &list.v[i]);
@@ -154,8 +157,8 @@ static void test_own_directory_comes_first_from_the_want_on(void)
 {
 	struct fixture f = fixture_open();
 
-	CHECK_STR(gathered(&f, "top2", walk_sizes, &own), "top1");
-	CHECK_STR(gathered(&f, "a/1", walk_sizes, &own), "a/2");
+	CHECK_STR(gathered(&f, "top2", SIZES, &own), "top1");
+	CHECK_STR(gathered(&f, "a/1", SIZES, &own), "a/2");
 	fixture_close(&f);
 }
 
@@ -167,7 +170,7 @@ static void test_files_behind_the_want_come_before_those_in_front(void)
 	struct oid tree = fake_tree(f.fetch, root, 5);
 
 	f = fixture_of_tree(f, &tree);
-	CHECK_STR(gathered(&f, "c", walk_sizes, &own), "d e a b");
+	CHECK_STR(gathered(&f, "c", SIZES, &own), "d e b a");
 	fixture_close(&f);
 }
 
@@ -175,7 +178,7 @@ static void test_then_what_a_crawler_comes_to(void)
 {
 	struct fixture f = fixture_open();
 
-	CHECK_STR(gathered(&f, "a/1", walk_sizes, &all),
+	CHECK_STR(gathered(&f, "a/1", SIZES, &all),
 		  "a/2 a/in/3 a/in/4 b/5 b/6 c/7 c/deep/8 z/9 top1 top2");
 	fixture_close(&f);
 }
@@ -184,7 +187,7 @@ static void test_then_the_rest_of_the_tree(void)
 {
 	struct fixture f = fixture_open();
 
-	CHECK_STR(gathered(&f, "c/deep/8", walk_sizes, &all),
+	CHECK_STR(gathered(&f, "c/deep/8", SIZES, &all),
 		  "z/9 top1 top2 a/1 a/2 a/in/3 a/in/4 b/5 b/6 c/7");
 	fixture_close(&f);
 }
@@ -195,7 +198,7 @@ static void test_what_is_known_is_not_asked_for(void)
 	struct oid known = blob(&f, "b/5");
 
 	fake_size_here(f.fetch, &known);
-	CHECK_STR(gathered(&f, "a/1", walk_sizes, &all),
+	CHECK_STR(gathered(&f, "a/1", SIZES, &all),
 		  "a/2 a/in/3 a/in/4 b/6 c/7 c/deep/8 z/9 top1 top2");
 	fixture_close(&f);
 }
@@ -210,7 +213,7 @@ static void test_contents_are_of_known_size_and_not_here(void)
 	fake_here(f.fetch, &oid);
 	oid = blob(&f, "b/5");
 	fake_gone(f.fetch, &oid);
-	CHECK_STR(gathered(&f, "a/1", walk_contents, &all),
+	CHECK_STR(gathered(&f, "a/1", CONTENTS, &all),
 		  "a/in/3 a/in/4 b/6 c/7 c/deep/8 z/9 top1 top2");
 	fixture_close(&f);
 }
@@ -223,15 +226,15 @@ static void test_contents_stay_in_the_budget(void)
 	};
 
 	sizes_known(&f);
-	CHECK_STR(gathered(&f, "a/1", walk_contents, &budget), "a/2 a/in/3 a/in/4"); /* 3 + 6 + 6 */
+	CHECK_STR(gathered(&f, "a/1", CONTENTS, &budget), "a/2 a/in/3 a/in/4"); /* 3 + 6 + 6 */
 	walk_memory_free(&f.memory);
 	f.memory = walk_memory_new();
 	budget.bytes = 14;
-	CHECK_STR(gathered(&f, "a/1", walk_contents, &budget), "a/2 a/in/3");
+	CHECK_STR(gathered(&f, "a/1", CONTENTS, &budget), "a/2 a/in/3");
 	walk_memory_free(&f.memory);
 	f.memory = walk_memory_new();
 	budget.count = 1;
-	CHECK_STR(gathered(&f, "a/1", walk_contents, &budget), "a/2");
+	CHECK_STR(gathered(&f, "a/1", CONTENTS, &budget), "a/2");
 	fixture_close(&f);
 }
 
@@ -243,7 +246,7 @@ static void test_large_files_are_passed_over(void)
 	};
 
 	sizes_known(&f);
-	CHECK_STR(gathered(&f, "a/1", walk_contents, &budget), "a/2 b/5 b/6 c/7 z/9 top1 top2");
+	CHECK_STR(gathered(&f, "a/1", CONTENTS, &budget), "a/2 b/5 b/6 c/7 z/9 top1 top2");
 	fixture_close(&f);
 }
 
@@ -256,7 +259,7 @@ static void test_the_want_itself_and_doubles_are_not_listed(void)
 	struct oid tree = fake_tree(f.fetch, root, 5);
 
 	f = fixture_of_tree(f, &tree);
-	CHECK_STR(gathered(&f, "d", walk_sizes, &own), "same other");
+	CHECK_STR(gathered(&f, "d", SIZES, &own), "other same");
 	fixture_close(&f);
 }
 
@@ -270,10 +273,10 @@ static void test_links_come_along_and_gitlinks_do_not(void)
 	struct oid tree = fake_tree(f.fetch, root, 4);
 
 	f = fixture_of_tree(f, &tree);
-	CHECK_STR(gathered(&f, "a", walk_sizes, &own), "target run");
+	CHECK_STR(gathered(&f, "a", SIZES, &own), "target run");
 	walk_memory_free(&f.memory);
 	f.memory = walk_memory_new();
-	CHECK_STR(gathered(&f, "run", walk_sizes, &all), "a target");
+	CHECK_STR(gathered(&f, "run", SIZES, &all), "target a");
 	fixture_close(&f);
 }
 
@@ -283,8 +286,7 @@ static void test_trees_that_are_not_here_are_passed_over(void)
 
 	node_at(&f, "a/1");
 	fake_gone(f.fetch, &node_at(&f, "b")->oid);
-	CHECK_STR(gathered(&f, "a/1", walk_sizes, &all),
-		  "a/2 a/in/3 a/in/4 c/7 c/deep/8 z/9 top1 top2");
+	CHECK_STR(gathered(&f, "a/1", SIZES, &all), "a/2 a/in/3 a/in/4 c/7 c/deep/8 z/9 top1 top2");
 	fixture_close(&f);
 }
 
@@ -294,10 +296,9 @@ static void test_a_tree_that_came_later_is_walked_by_the_next(void)
 	struct oid b = node_at(&f, "b")->oid;
 
 	fake_gone(f.fetch, &b);
-	CHECK_STR(gathered(&f, "a/1", walk_sizes, &all),
-		  "a/2 a/in/3 a/in/4 c/7 c/deep/8 z/9 top1 top2");
+	CHECK_STR(gathered(&f, "a/1", SIZES, &all), "a/2 a/in/3 a/in/4 c/7 c/deep/8 z/9 top1 top2");
 	fake_here(f.fetch, &b);
-	CHECK_STR(gathered(&f, "a/in/4", walk_sizes, &all), "a/in/3 b/5 b/6 c/7 c/deep/8 z/9");
+	CHECK_STR(gathered(&f, "a/in/4", SIZES, &all), "a/in/3 b/5 b/6 c/7 c/deep/8 z/9");
 	fixture_close(&f);
 }
 
@@ -306,10 +307,10 @@ static void test_the_next_walk_goes_on_where_the_last_one_ended(void)
 	struct fixture f = fixture_open();
 	struct fetch_budget three = { .count = 3, .leave_directory = true };
 
-	CHECK_STR(gathered(&f, "a/1", walk_sizes, &three), "a/2 a/in/3 a/in/4");
-	CHECK_STR(gathered(&f, "a/in/3", walk_sizes, &three), "a/in/4 b/5 b/6");
-	CHECK_STR(gathered(&f, "b/5", walk_sizes, &three), "b/6 c/7 c/deep/8");
-	CHECK_STR(gathered(&f, "c/deep/8", walk_sizes, &three), "z/9 top1 top2");
+	CHECK_STR(gathered(&f, "a/1", SIZES, &three), "a/2 a/in/3 a/in/4");
+	CHECK_STR(gathered(&f, "a/in/3", SIZES, &three), "a/in/4 b/5 b/6");
+	CHECK_STR(gathered(&f, "b/5", SIZES, &three), "b/6 c/7 c/deep/8");
+	CHECK_STR(gathered(&f, "c/deep/8", SIZES, &three), "z/9 top1 top2");
 	fixture_close(&f);
 }
 
@@ -318,8 +319,8 @@ static void test_a_walk_elsewhere_starts_there_and_jumps_over_the_last(void)
 	struct fixture f = fixture_open();
 	struct fetch_budget two = { .count = 2, .leave_directory = true };
 
-	CHECK_STR(gathered(&f, "b/5", walk_sizes, &two), "b/6 c/7");
-	CHECK_STR(gathered(&f, "a/in/3", walk_sizes, &two), "a/in/4 c/deep/8");
+	CHECK_STR(gathered(&f, "b/5", SIZES, &two), "b/6 c/7");
+	CHECK_STR(gathered(&f, "a/in/3", SIZES, &two), "a/in/4 c/deep/8");
 	fixture_close(&f);
 }
 
@@ -330,9 +331,9 @@ static void test_sizes_and_contents_are_remembered_apart(void)
 		.count = 2, .bytes = 1000, .object_bytes = 1000, .leave_directory = true
 	};
 
-	CHECK_STR(gathered(&f, "a/in/3", walk_sizes, &two), "a/in/4 b/5");
+	CHECK_STR(gathered(&f, "a/in/3", SIZES, &two), "a/in/4 b/5");
 	sizes_known(&f);
-	CHECK_STR(gathered(&f, "a/in/3", walk_contents, &two), "a/in/4 b/5");
+	CHECK_STR(gathered(&f, "a/in/3", CONTENTS, &two), "a/in/4 b/5");
 	fixture_close(&f);
 }
 
@@ -341,12 +342,12 @@ static void test_after_the_whole_tree_only_the_own_directory_for_a_while(void)
 	struct fixture f = fixture_open();
 
 	clock_fake(100000);
-	gathered(&f, "a/1", walk_sizes, &all);
-	CHECK_STR(gathered(&f, "b/5", walk_sizes, &all), "b/6");
+	gathered(&f, "a/1", SIZES, &all);
+	CHECK_STR(gathered(&f, "b/5", SIZES, &all), "b/6");
 	clock_fake_advance(4000);
-	CHECK_STR(gathered(&f, "b/5", walk_sizes, &all), "b/6");
+	CHECK_STR(gathered(&f, "b/5", SIZES, &all), "b/6");
 	clock_fake_advance(4000);
-	CHECK_STR(gathered(&f, "b/5", walk_sizes, &all),
+	CHECK_STR(gathered(&f, "b/5", SIZES, &all),
 		  "b/6 c/7 c/deep/8 z/9 top1 top2 a/1 a/2 a/in/3 a/in/4");
 	clock_real();
 	fixture_close(&f);
@@ -386,7 +387,7 @@ static size_t gathered_count(struct fixture *f, const char *path, const struct f
 	struct fetch_list list = { 0 };
 	size_t count;
 
-	if (walk_contents(&walk, budget, &list))
+	if (walk_gather(&walk, budget, &list))
 		return SIZE_MAX;
 	count = list.count;
 	fetch_list_release(&list);
@@ -452,7 +453,7 @@ static void test_a_very_deep_tree_is_walked_only_so_far(void)
 		tree = fake_tree(f.fetch, entries, 2);
 	}
 	f = fixture_of_tree(f, &tree);
-	CHECK(strlen(gathered(&f, "f", walk_sizes,
+	CHECK(strlen(gathered(&f, "f", SIZES,
 			      &(struct fetch_budget){ .count = 1000, .leave_directory = true })) >
 	      0);
 	node = f.root;
@@ -463,9 +464,11 @@ static void test_a_very_deep_tree_is_walked_only_so_far(void)
 	load(&f, node);
 	node = node_child(node, 0);
 	struct walk walk = { .fetch = f.fetch, .memory = f.memory, .node = node };
+	struct fetch_budget sizes = all;
 	struct fetch_list list = { 0 };
 
-	CHECK_INT(walk_sizes(&walk, &all, &list), 0);
+	sizes.sizes = true;
+	CHECK_INT(walk_gather(&walk, &sizes, &list), 0);
 	fetch_list_release(&list);
 	fixture_close(&f);
 }
@@ -482,7 +485,7 @@ static void test_a_broken_tree_ends_where_it_is_broken(void)
 
 	f = fixture_of_tree(f, &tree);
 	fake_here(f.fetch, &root[1].oid);
-	CHECK_STR(gathered(&f, "c", walk_sizes, &all), "d");
+	CHECK_STR(gathered(&f, "c", SIZES, &all), "d");
 	fixture_close(&f);
 }
 

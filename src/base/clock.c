@@ -39,6 +39,15 @@ int64_t clock_wall_s(void)
 	return (int64_t)(read_ns(CLOCK_REALTIME) / 1000000000u);
 }
 
+int64_t clock_age_s(int64_t then_s)
+{
+	int64_t now_s = clock_wall_s(), age_s;
+
+	if (then_s > now_s || __builtin_sub_overflow(now_s, then_s, &age_s))
+		return INT64_MAX;
+	return age_s;
+}
+
 void clock_fake(uint64_t ms)
 {
 	atomic_store(&fake_ms, ms);

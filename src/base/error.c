@@ -9,31 +9,28 @@
 
 int xcp_error_set(struct xcp_error *err, int code, const char *fmt, ...)
 {
+	char text[XCP_ERROR_LEN]; /* the message may quote what is in err */
 	va_list args;
 
 	if (!err)
 		return code;
 	err->code = code;
 	va_start(args, fmt);
-	vsnprintf(err->message, sizeof(err->message), fmt, args);
+	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
+	strcpy(err->message, text);
 	return code;
 }
 
 int xcp_error_prefix(struct xcp_error *err, const char *fmt, ...)
 {
-	char old[XCP_ERROR_LEN];
+	char prefix[XCP_ERROR_LEN];
 	va_list args;
-	size_t len;
-	int written;
 
 	if (!err)
 		return 0;
-	memcpy(old, err->message, sizeof(old));
 	va_start(args, fmt);
-	written = vsnprintf(err->message, sizeof(err->message), fmt, args);
+	vsnprintf(prefix, sizeof(prefix), fmt, args);
 	va_end(args);
-	len = written < 0 ? 0 : strnlen(err->message, sizeof(err->message) - 1);
-	snprintf(err->message + len, sizeof(err->message) - len, ": %s", old);
-	return err->code;
+	return xcp_error_set(err, err->code, "%s: %s", prefix, err->message);
 }

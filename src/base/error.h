@@ -25,6 +25,7 @@ struct xcp_error {
 /*
  * Sets the message and returns `code`, so that failing is one line:
  *	return xcp_error_set(err, -EINVAL, "cannot parse %s: ...", name);
+ * The new message may quote the old one.
  */
 int xcp_error_set(struct xcp_error *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -135,6 +135,11 @@ bool lock_cond_wait_ms(struct lock_cond *cond, struct lock *lock, uint64_t timeo
 	return rc != ETIMEDOUT;
 }
 
+unsigned thread_stripe(unsigned count)
+{
+	return (unsigned)thread_number() % count;
+}
+
 int thread_start(pthread_t *out, const char *name, void *(*run)(void *), void *arg)
 {
 	char short_name[16];

@@ -45,6 +45,12 @@ void lock_cond_wait(struct lock_cond *cond, struct lock *lock);
 /* Returns false when `timeout_ms` passed (real time, also under a fake clock). */
 bool lock_cond_wait_ms(struct lock_cond *cond, struct lock *lock, uint64_t timeout_ms);
 
+/*
+ * Picks one of `count` things for the calling thread, always the same one: pools that are cut up
+ * this way are seldom asked for by two threads at once.
+ */
+unsigned thread_stripe(unsigned count);
+
 /* Starts a thread named `name` (at most 15 bytes), all signals blocked. Returns 0 or -errno. */
 int thread_start(pthread_t *out, const char *name, void *(*run)(void *), void *arg);
 

@@ -247,20 +247,20 @@ int uri_format(const struct uri *uri, struct buf *out)
 /* ---- redacting ---- */
 
 /*
- * How many of the bytes behind "://" are user info. An authority that makes no sense without what
- * lies behind it (a password with a '/' in it) reaches to the last '@' there is: rather too
- * little of a message than a secret.
+ * How many of the bytes behind "://" are user info. It may hold spaces, and what would end it in a
+ * well-formed URL. An authority that makes no sense without what lies behind it (a password with a
+ * '/' in it) reaches to the last '@' there is: rather too little of a message than a secret.
  */
 static size_t user_info_len(const char *text)
 {
-	size_t authority_len = strcspn(text, "/?# \t\r\n");
-	const char *at = memrchr(text, '@', authority_len);
+	size_t len = strcspn(text, "/");
+	const char *at = memrchr(text, '@', len);
 	const char *far_at = strrchr(text, '@');
 	struct host_port found = { 0 };
 
 	if (at)
 		return (size_t)(at + 1 - text);
-	if (far_at && split_host(text, authority_len, &found) != 0)
+	if (far_at && split_host(text, len, &found) != 0)
 		return (size_t)(far_at + 1 - text);
 	return 0;
 }

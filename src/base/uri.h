@@ -34,9 +34,10 @@ void uri_release(struct uri *uri);
 int uri_format(const struct uri *uri, struct buf *out);
 
 /*
- * `text` with anything between "://" and the last "@" of the authority replaced by nothing; for
- * logs, errors, the mount table, status. Never fails for odd input: what cannot be parsed is cut
- * at the "@". Writes at most out_len bytes with the NUL; returns `out`.
+ * `text` with anything between "://" and the last "@" before a "/" replaced by nothing, also words
+ * behind a URL without a path; for logs, errors, the mount table, status. Never fails for odd
+ * input: what cannot be parsed is cut at the "@". Writes at most out_len bytes with the NUL;
+ * returns `out`, which may be `text`.
  */
 char *uri_redact(const char *text, char *out, size_t out_len);
 

@@ -158,37 +158,20 @@ bool launch_ready(struct launch *launch)
 
 /* ---- what others may see ---- */
 
-static void free_words(char **words)
-{
-	for (size_t i = 0; words[i]; i++)
-		free(words[i]);
-	free(words);
-}
-
 /*
  * The environment that exec left is readable in /proc/PID/environ for as long as its memory keeps
- * its bytes.
+ * its bytes. Its array stays: only the words move.
  */
 static void move_environment(void)
 {
-	size_t count = 0;
-	char **copy;
+	for (char **word = environ; word && *word; word++) {
+		char *copy = strdup(*word);
 
-	while (environ && environ[count])
-		count++;
-	copy = calloc(count + 1, sizeof(*copy));
-	if (!copy)
-		return;
-	for (size_t i = 0; i < count; i++) {
-		copy[i] = strdup(environ[i]);
-		if (!copy[i]) {
-			free_words(copy); /* the old one stays in use */
-			return;
-		}
+		if (!copy)
+			return; /* the others stay where they are */
+		secret_wipe(*word, strlen(*word));
+		*word = copy;
 	}
-	for (size_t i = 0; i < count; i++)
-		secret_wipe(environ[i], strlen(environ[i]));
-	environ = copy;
 }
 
 void launch_conceal(char *secret, const char *shown)

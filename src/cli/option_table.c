@@ -59,6 +59,19 @@ static const struct option_row *row_of(const struct option_row *rows, int code)
 	return NULL;
 }
 
+/* No file, directory or repository has an empty name: it was a script's unset variable. */
+static int check_operands(const char *verb, char **operands, int count)
+{
+	for (int i = 0; i < count; i++) {
+		if (!*operands[i]) {
+			fprintf(stderr, "xcpfs %s: operand %d is empty; an unset variable?\n", verb,
+				i + 1);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
 int option_table_parse(const struct option_row *rows, int argc, char **argv, option_fn take,
 		       void *arg, char ***out_operands, int *out_operand_count)
 {
@@ -92,7 +105,7 @@ int option_table_parse(const struct option_row *rows, int argc, char **argv, opt
 	*out_operand_count = argc - optind;
 	free(longs);
 	free(shorts);
-	return ret;
+	return ret ? ret : check_operands(argv[0], *out_operands, *out_operand_count);
 }
 
 /* Prints `text` wrapped, from column `indent` on. */

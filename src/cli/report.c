@@ -161,6 +161,7 @@ static void add_requests(const struct serve *serve, const struct fetch_counters 
 	json_object_set_new(kinds, "trees", json_count(fetch->batches_trees));
 	json_object_set_new(kinds, "objects", json_count(fetch->batches_objects));
 	json_object_set_new(kinds, "listing", json_count(fetch->batches_listing));
+	json_object_set_new(kinds, "subtree", json_count(fetch->batches_subtree));
 	json_object_set_new(kinds, "sizes", json_count(fetch->batches_sizes));
 	json_object_set_new(kinds, "large", json_count(fetch->batches_large));
 	json_object_set_new(kinds, "ranges", json_count(fetch->batches_ranges));
@@ -236,7 +237,7 @@ static json_t *report_stats(const struct serve *serve)
 	json_object_set_new(out, "nodes", json_count(totals.nodes));
 	json_object_set_new(out, "rss_bytes", json_count(memory_of("VmRSS")));
 	json_object_set_new(out, "rss_anon_bytes", json_count(memory_of("RssAnon")));
-	json_object_set_new(out, "uptime_s", json_integer(clock_wall_s() - serve->started_s));
+	json_object_set_new(out, "uptime_s", json_count((clock_ms() - serve->started_ms) / 1000));
 	return out;
 }
 

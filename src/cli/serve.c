@@ -61,7 +61,7 @@ static int64_t remembered_caps(struct serve *serve, struct buf *out)
 
 	if (cache_fact_get(serve->cache, "caps", key, strlen(key), out, &stored_s))
 		return -1;
-	return clock_wall_s() - stored_s;
+	return clock_age_s(stored_s);
 }
 
 static void remember_caps(struct serve *serve)
@@ -258,7 +258,7 @@ static void note_offline(struct serve *serve)
 {
 	const struct repo_identity *identity = repo_identity(serve->repo);
 	char hex[OID_MAX_HEX + 1], when[64];
-	struct tm tm;
+	struct tm tm = { 0 };
 	time_t resolved = (time_t)identity->resolved_s;
 
 	if (!identity->from_cache)
@@ -290,12 +290,12 @@ static int open_session(struct serve *serve, struct xcp_error *err)
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	node_table_set_root(serve->nodes, repo_root(serve->repo));
 	ret = session_open(&config, &serve->session, err);
-	if (ret)
-		return ret;
-	ret = control_open(config.mountpoint, report_answer, serve, &serve->control, err);
-	if (ret)
-		xcp_error_prefix(err, "cannot open the control socket");
-	return ret;
+	/* Before the mount: who sees that may ask at once, and waits in the socket's queue. */
+	if (!ret)
+		ret = control_open(config.mountpoint, report_answer, serve, &serve->control, err);
+	if (!ret)
+		ret = session_mount(serve->session, err);
+	return ret ? ret : control_start(serve->control, err);
 }
 
 static int serve_open(struct serve *serve, struct xcp_error *err)
@@ -307,12 +307,17 @@ static int serve_open(struct serve *serve, struct xcp_error *err)
 	if (ret)
 		return ret;
 	note_offline(serve);
-	return open_session(serve, err);
+	ret = open_session(serve, err);
+	if (!ret && serve->config->settings->fill && fill_start(serve->repo, &serve->fill))
+		log_warn("%s: cannot start a thread that brings the rest; going on without",
+			 serve->config->source->shown);
+	return ret;
 }
 
 static void serve_close(struct serve *serve)
 {
 	control_close(&serve->control);
+	fill_stop(&serve->fill);
 	/* what is parked is answered while there is a session to answer to */
 	if (serve->fetch)
 		fetch_close(&serve->fetch);
@@ -344,7 +349,8 @@ int serve_run(const struct serve_config *config)
 {
 	struct serve serve = { .config = config,
 			       .broker = config->broker,
-			       .started_s = clock_wall_s() };
+			       .started_s = clock_wall_s(),
+			       .started_ms = clock_ms() };
 	struct xcp_error err = { 0 };
 	int ret = serve_open(&serve, &err);
 

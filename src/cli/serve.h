@@ -1,7 +1,7 @@
 /*
  * serve: everything that a mount is made of, put together, run, and taken apart.
  *
- *	broker (forked first) -> cache, net -> remote -> fetch -> nodes, repo -> session -> control
+ *	broker (forked first) -> cache, net -> remote -> fetch -> nodes, repo -> control, session
  *	serve_run: ... ready, until unmounted or told to stop, then all of it in reverse
  *
  * Threads: the main thread, which becomes the session's. One more waits for SIGTERM, SIGINT and
@@ -21,6 +21,7 @@
 #include "mount/control.h"
 #include "mount/session.h"
 #include "remote/remote.h"
+#include "repo/fill.h"
 #include "repo/repo.h"
 
 struct serve_config { /* all borrowed during serve_run() */
@@ -39,7 +40,7 @@ struct serve_config { /* all borrowed during serve_run() */
  */
 int serve_run(const struct serve_config *config);
 
-/* What is running, for the report. Set before the control socket opens. */
+/* What is running, for the report. Set before the control socket is answered. */
 struct serve {
 	const struct serve_config *config;
 	struct broker *broker;
@@ -49,9 +50,11 @@ struct serve {
 	struct fetch *fetch;
 	struct node_table *nodes;
 	struct repo *repo;
+	struct fill *fill; /* NULL: not asked for */
 	struct session *session;
 	struct control *control;
-	int64_t started_s;
+	int64_t started_s;   /* for people */
+	uint64_t started_ms; /* what the uptime is counted from */
 };
 
 #endif

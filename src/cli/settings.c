@@ -23,7 +23,7 @@
 #define FILE_MAX_LEN ((size_t)1 << 20)
 
 static const char *const setting_names[] = { "cache-dir", "log-file", "log-level", "timeout",
-					     "memory",	  "offline",  NULL };
+					     "memory",	  "offline",  "fill",	   NULL };
 
 static int replace(char **where, const char *value)
 {
@@ -111,6 +111,12 @@ int settings_set(struct settings *settings, const char *name, const char *value,
 		if (flag_parse(value, &settings->offline))
 			return xcp_error_set(err, -EINVAL,
 					     "offline is \"%s\"; it can be true or false", value);
+		return 0;
+	}
+	if (!strcmp(name, "fill")) {
+		if (flag_parse(value, &settings->fill))
+			return xcp_error_set(err, -EINVAL,
+					     "fill is \"%s\"; it can be true or false", value);
 		return 0;
 	}
 	return -ENOENT;

@@ -29,6 +29,7 @@ struct settings { /* strings owned */
 	uint64_t timeout_ms;
 	uint64_t memory_max_len; /* 0: by what there is */
 	bool offline;
+	bool fill; /* bring the rest in the background */
 	struct host_table *hosts;
 };
 
@@ -38,7 +39,8 @@ struct settings { /* strings owned */
  */
 int settings_load(const char *config_file, struct settings *out, struct xcp_error *err);
 /*
- * One of them by its name: "cache-dir", "log-file", "log-level", "timeout", "memory", "offline". -ENOENT
+ * One of them by its name: "cache-dir", "log-file", "log-level", "timeout", "memory", "offline",
+ * "fill". -ENOENT
  * for another name.
  */
 int settings_set(struct settings *settings, const char *name, const char *value,

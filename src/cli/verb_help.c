@@ -29,8 +29,10 @@ static int run(const struct verb *verb, int argc, char **argv)
 		print_all();
 		return EXIT_OK;
 	}
+	if (argc > 2)
+		return verb_usage(verb, "too many operands");
 	about = verb_find(argv[1]);
-	if (!about || argc > 2)
+	if (!about)
 		return verb_usage(verb, "no such command: %.40s", argv[1]);
 	verb_print_help(about);
 	return EXIT_OK;

@@ -17,6 +17,7 @@
 #include "cli/serve.h"
 #include "cli/settings.h"
 #include "cli/verb.h"
+#include "mount/mountopt.h"
 
 static const struct option_row rows[] = {
 	{ "foreground", 'f', NULL, "Stay in front; log to standard error." },
@@ -33,6 +34,8 @@ static const struct option_row rows[] = {
 	  "How much buffers may hold together, such as 32M (64M, or a sixteenth of what there "
 	  "is)." },
 	{ "offline", 0, NULL, "Ask the remote nothing: show what is in the cache." },
+	{ "fill", 0, NULL,
+	  "Bring the small files that nobody asked for too, while nothing else goes on." },
 	{ "log-level", 0, "LEVEL", "error, warn, info (default) or debug." },
 	{ "log-file", 0, "FILE",
 	  "Append log lines to this file instead of sending them to syslog." },
@@ -98,6 +101,17 @@ static int load_settings(const struct mount_words *words, struct settings *out,
 	return ret;
 }
 
+/* The mount reads them again: here only, so that a wrong one is a wrong word, not a failed try. */
+static int check_options(const char *options, struct xcp_error *err)
+{
+	struct mountopt ignored;
+	struct buf fuse = BUF_INIT;
+	int ret = mountopt_parse(options, &ignored, &fuse, err);
+
+	buf_release(&fuse);
+	return ret;
+}
+
 /* The daemon lives in "/": paths of the command line must not depend on where it was typed. */
 static int make_absolute(char **path, struct xcp_error *err)
 {
@@ -138,8 +152,6 @@ static int prepare_mountpoint(const char *typed, char **out, struct xcp_error *e
 	char *path = NULL;
 	int ret;
 
-	if (!*typed) /* would be where we are: a script's unset variable */
-		return xcp_error_set(err, -ENOENT, "the mountpoint is empty; name a directory");
 	ret = mounts_read(&list, err);
 	if (ret)
 		return ret;
@@ -222,6 +234,8 @@ static int run_with(const struct mount_words *words, char *source_text, const ch
 	char *mountpoint = NULL;
 	int status = EXIT_USAGE, ret = load_settings(words, &settings, &err);
 
+	if (!ret)
+		ret = check_options(words->options, &err);
 	if (!ret)
 		ret = make_absolute(&settings.cache_dir, &err);
 	if (!ret)

@@ -31,7 +31,8 @@ int verb_usage(const struct verb *verb, const char *fmt, ...)
 	va_start(args, fmt);
 	vfprintf(stderr, fmt, args);
 	va_end(args);
-	fprintf(stderr, "\nusage: xcpfs %s %s\n", verb->name, verb->operands);
+	fprintf(stderr, "\nusage: xcpfs %s%s%s\n", verb->name, *verb->operands ? " " : "",
+		verb->operands);
 	return EXIT_USAGE;
 }
 

@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define CHUNK_LEN ((size_t)64 * 1024 - sizeof(struct chunk))
 
@@ -51,7 +52,15 @@ void batch_free(struct batch *batch)
 
 void batch_ride_locked(struct flight_table *table, struct batch *batch, struct flight *flight)
 {
-	batch->wants[batch->want_count++] = flight->oid;
+	if (!batch->want_count)
+		batch->first = flight->oid;
+	if (flight->parts) {
+		memcpy(batch->wants, flight->parts->v,
+		       flight->parts->count * sizeof(*batch->wants));
+		batch->want_count = flight->parts->count;
+	} else {
+		batch->wants[batch->want_count++] = flight->oid;
+	}
 	batch->bytes += flight->size == SIZE_UNKNOWN ? 0 : flight->size;
 	flight_ride_locked(table, flight, batch, &batch->flights);
 }
@@ -133,6 +142,7 @@ const char *way_name(enum way way)
 		[WAY_TREES] = "trees",
 		[WAY_SIZES] = "file sizes",
 		[WAY_LISTING] = "a directory's files",
+		[WAY_SUBTREE] = "a folder's files, all the way down",
 		[WAY_PEEK] = "a file's size",
 		[WAY_OBJECTS] = "files",
 		[WAY_LARGE] = "a large file",

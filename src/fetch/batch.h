@@ -34,7 +34,13 @@ struct fetch;
 #define BATCH_QUEUE_LARGE_MAX (128u << 10)
 
 /* What a refusal would be about; bits in fetch->refused. */
-enum filter_kind { FILTER_NONE = 0, FILTER_BLOB_NONE = 1, FILTER_TREE = 2, FILTER_COMBINE = 4 };
+enum filter_kind {
+	FILTER_NONE = 0,
+	FILTER_BLOB_NONE = 1,
+	FILTER_TREE = 2,
+	FILTER_COMBINE = 4,
+	FILTER_LIMIT = 8,
+};
 
 struct large;
 
@@ -51,11 +57,13 @@ struct batch {
 	struct fetch *fetch;	 /* borrowed */
 	enum way way;
 	enum lane lane;	   /* of the most urgent aboard */
+	struct oid first;  /* the id of the first flight aboard: the carrier's where there is one */
 	struct oid *wants; /* owned; sorted by nothing */
 	size_t want_count;
 	enum filter_kind filter_kind;
 	char filter[96]; /* "": none */
 	unsigned deepen;
+	struct oid step; /* the commit to step from; null */
 	uint64_t start_ms;
 
 	/* under the fetch's lock */
@@ -71,11 +79,14 @@ struct batch {
 	struct chunk_list chunks;
 	size_t queued_len; /* of chunks, what is being worked on included */
 	bool paused;
+	bool held; /* paused because it is far ahead of the readers; not resumed by the ingest */
+	bool was_held;
 	struct cache_size *sizes; /* owned; SIZE_UNKNOWN where the server does not know the id */
 	size_t size_count, size_cap;
-	bool no_memory; /* an answer could not be kept */
-	bool scheduled; /* in the work queue, or being worked on */
-	bool heard;	/* something of the answer has come */
+	bool no_memory;	   /* an answer could not be kept */
+	bool scheduled;	   /* in the work queue, or being worked on */
+	bool heard;	   /* something of the answer has come */
+	uint64_t heard_ms; /* since when */
 	uint64_t progress_ms;
 	uint64_t received; /* bytes of the pack */
 	/* bytes of a large file, shown before the whole is verified: a range, or a stream */

@@ -12,6 +12,8 @@
 #define KEPT_MS 30000
 #define TICK_MS 100
 #define TICK_QUEUED_MS 10
+#define SIZE_PATIENCE_MS 500
+#define SIZE_ROUND_TRIPS 4
 
 static uint64_t later(uint64_t a, uint64_t b)
 {
@@ -66,11 +68,34 @@ static void cancel_stalled_locked(struct fetch *fetch, uint64_t now_ms)
 	struct batch *batch;
 
 	TAILQ_FOREACH(batch, &fetch->batches, entry) {
-		if (batch->stalled || batch->ended || batch->queued_len ||
+		if (batch->stalled || batch->ended || batch->queued_len || batch->held ||
 		    now_ms < batch->progress_ms + fetch->config.patience_ms)
 			continue;
 		batch->stalled = true;
 		batch_cancel_locked(batch);
+	}
+}
+
+/* Who only wants a size and waits for a content that is slow: it is asked for beside that. */
+static void ask_sizes_beside_locked(struct fetch *fetch, uint64_t now_ms)
+{
+	uint64_t patience_ms = later(fetch->round_trip_ms * SIZE_ROUND_TRIPS, SIZE_PATIENCE_MS);
+	struct flight *flight;
+
+	if (!fetch_can_sizes_locked(fetch))
+		return;
+	TAILQ_FOREACH(flight, &fetch->table.waited, waited) {
+		const struct fetch_waiter *waiter = TAILQ_FIRST(&flight->waiters);
+		struct flight *size;
+
+		if (flight->kind != FLIGHT_CONTENT || flight->size != SIZE_UNKNOWN ||
+		    !waiter->size_only || now_ms < waiter->since_ms + patience_ms ||
+		    flight_find_locked(&fetch->table, &flight->oid, FLIGHT_SIZE))
+			continue;
+		size = flight_new_locked(&fetch->table, &flight->oid, FLIGHT_SIZE, OBJECT_BLOB,
+					 SIZE_UNKNOWN);
+		if (size)
+			flight_queue_locked(&fetch->table, size, LANE_META, WAY_SIZES);
 	}
 }
 
@@ -93,6 +118,8 @@ void fetch_tick(struct fetch *fetch)
 	expired = expire_waiters_locked(fetch, now_ms, &ending);
 	larges_tick_locked(fetch, now_ms, &ending, &expired);
 	cancel_stalled_locked(fetch, now_ms);
+	fetch_walks_tick_locked(fetch, now_ms, &ending);
+	ask_sizes_beside_locked(fetch, now_ms);
 	drop_kept_locked(fetch, now_ms);
 	memcpy(last_error, fetch->counters.last_error, sizeof(last_error));
 	lock_give(&fetch->lock);

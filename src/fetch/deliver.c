@@ -17,6 +17,14 @@
 /* A blob whose size is all that is wanted is let come when it is not larger. */
 #define PEEK_LET_COME_LEN (4u << 20)
 
+void fetch_used(struct fetch *fetch, const struct oid *oid)
+{
+	unsigned step;
+
+	if (ahead_used(&fetch->ahead, oid, &step))
+		crawl_used(&fetch->crawl, step);
+}
+
 int fetch_hit(struct fetch *fetch, const struct oid *oid, struct content **out)
 {
 	struct cache_stat stat;
@@ -31,7 +39,7 @@ int fetch_hit(struct fetch *fetch, const struct oid *oid, struct content **out)
 	status = cache_get(fetch->config.cache, oid, SIZE_MAX, out);
 	if (status)
 		return 0;
-	ahead_used(&fetch->ahead, oid);
+	fetch_used(fetch, oid);
 	return 1;
 }
 
@@ -109,18 +117,27 @@ static void stored_locked(struct fetch *fetch, struct content *content, bool sto
 
 /* ---- arrivals ---- */
 
-/* All who wait for it, in either way. True when there were some. */
-static bool end_waits_locked(struct fetch *fetch, struct content *content, struct ending *ending)
+static void brought(struct fetch *fetch, const struct content *content, unsigned step)
+{
+	ahead_brought(&fetch->ahead, &content->oid, content->size, step);
+	crawl_brought(&fetch->crawl, step);
+}
+
+/*
+ * All who wait for it, in either way. True when there were some. *out_fits: it is of the type that
+ * they wanted.
+ */
+static bool end_waits_locked(struct fetch *fetch, struct content *content, struct ending *ending,
+			     bool *out_fits)
 {
 	struct flight *flight = flight_find_locked(&fetch->table, &content->oid, FLIGHT_CONTENT);
 	struct flight *size = flight_find_locked(&fetch->table, &content->oid, FLIGHT_SIZE);
-	bool waited = false;
+	bool waited = false, fits = true;
 
 	if (flight && flight->state != FLIGHT_ARRIVED) {
 		/* A commit is what a person named by its id: a tag, perhaps. */
-		bool fits = flight->type == OBJECT_NONE || flight->type == OBJECT_COMMIT ||
-			    flight->type == content->type;
-
+		fits = flight->type == OBJECT_NONE || flight->type == OBJECT_COMMIT ||
+		       flight->type == content->type;
 		waited = flight->waiter_count > 0;
 		ending_add_locked(&fetch->table, flight, ending, fits ? 0 : -EBADMSG,
 				  fits ? content : NULL, content->size);
@@ -131,18 +148,32 @@ static bool end_waits_locked(struct fetch *fetch, struct content *content, struc
 		ending_add_locked(&fetch->table, size, ending, 0, NULL, content->size);
 		fetch_flight_free_locked(fetch, size);
 	}
+	*out_fits = fits;
 	return waited;
+}
+
+static void say_misfit(struct fetch *fetch, const struct content *content)
+{
+	char hex[OID_MAX_HEX + 1];
+
+	fetch_complain(fetch, COMPLAIN_DAMAGED,
+		       "%s is a %s, but a directory that names it says otherwise: the repository "
+		       "is damaged there, and reading it fails",
+		       oid_to_hex(&content->oid, hex), object_type_name(content->type));
 }
 
 bool fetch_deliver(struct fetch *fetch, struct batch *batch, struct content *content)
 {
 	struct ending ending = ENDING_INIT(ending);
-	bool waited, stored, known;
+	bool waited, stored, known, fits;
+	struct flight *flight;
+	unsigned step;
 
 	lock_take(&fetch->lock);
-	known = flight_find_locked(&fetch->table, &content->oid, FLIGHT_CONTENT) ||
-		flight_find_locked(&fetch->table, &content->oid, FLIGHT_SIZE);
-	waited = end_waits_locked(fetch, content, &ending);
+	flight = flight_find_locked(&fetch->table, &content->oid, FLIGHT_CONTENT);
+	step = flight ? flight->step : CRAWL_NO_STEP;
+	known = flight || flight_find_locked(&fetch->table, &content->oid, FLIGHT_SIZE);
+	waited = end_waits_locked(fetch, content, &ending, &fits);
 	if (known)
 		fetch->progress_ms = clock_ms();
 	fetch->counters.objects_fetched++;
@@ -153,13 +184,16 @@ bool fetch_deliver(struct fetch *fetch, struct batch *batch, struct content *con
 	batch->arrived++;
 	if (!known)
 		batch->foreign++;
+	if (!fits)
+		say_misfit(fetch, content);
 	ending_run(&ending);
 
 	stored = store(fetch, content);
 	if (!stored)
 		batch->dropped++;
-	if (!waited && stored && content->type == OBJECT_BLOB && batch->way != WAY_EVERYTHING)
-		ahead_brought(&fetch->ahead, &content->oid);
+	if (!waited && stored && content->type == OBJECT_BLOB && batch->way != WAY_EVERYTHING &&
+	    batch->lane != LANE_FILL)
+		brought(fetch, content, step);
 	lock_take(&fetch->lock);
 	stored_locked(fetch, content, stored);
 	lock_give(&fetch->lock);
@@ -169,10 +203,13 @@ bool fetch_deliver(struct fetch *fetch, struct batch *batch, struct content *con
 void fetch_deliver_hit(struct fetch *fetch, struct content *content)
 {
 	struct ending ending = ENDING_INIT(ending);
+	bool fits;
 
 	lock_take(&fetch->lock);
-	end_waits_locked(fetch, content, &ending);
+	end_waits_locked(fetch, content, &ending, &fits);
 	lock_give(&fetch->lock);
+	if (!fits)
+		say_misfit(fetch, content);
 	ending_run(&ending);
 	lock_take(&fetch->lock);
 	stored_locked(fetch, content, true);
@@ -220,6 +257,8 @@ static bool adopt_locked(struct fetch *fetch, struct batch *batch)
 {
 	struct flight *flight = flight_find_locked(&fetch->table, &batch->wants[0], FLIGHT_CONTENT);
 
+	if (flight && flight->batch == batch)
+		return flight_content_wanted_locked(flight);
 	if (!flight || flight->state != FLIGHT_QUEUED)
 		return false;
 	flight_ride_locked(&fetch->table, flight, batch, &batch->flights);
@@ -232,10 +271,10 @@ int fetch_deliver_header(struct fetch *fetch, struct batch *batch, uint64_t size
 	bool adopted = true;
 
 	/* A small one will be whole, and verified, in a moment. */
-	if (size <= (batch->way == WAY_PEEK ? PEEK_LET_COME_LEN : fetch->config.large_limit))
+	if (size <= (batch->way == WAY_LARGE ? fetch->config.large_limit : PEEK_LET_COME_LEN))
 		return 0;
 	cache_put_sizes(fetch->config.cache, &known, 1);
-	if (batch->way == WAY_PEEK) {
+	if (batch->way != WAY_LARGE) {
 		lock_take(&fetch->lock);
 		adopted = adopt_locked(fetch, batch);
 		lock_give(&fetch->lock);

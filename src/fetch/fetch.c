@@ -49,7 +49,7 @@ static bool refused_lately(struct fetch *fetch, const char *filter)
 	int status = fetch_fact_get(fetch, "refused", filter, &value, &stored_s);
 
 	buf_release(&value);
-	return !status && clock_wall_s() < stored_s + REFUSED_FOR_S;
+	return !status && clock_age_s(stored_s) < REFUSED_FOR_S;
 }
 
 static void recall_refusals(struct fetch *fetch)
@@ -60,6 +60,8 @@ static void recall_refusals(struct fetch *fetch)
 		fetch->refused |= FILTER_TREE;
 	if (refused_lately(fetch, "combine"))
 		fetch->refused |= FILTER_COMBINE;
+	if (refused_lately(fetch, "blob:limit"))
+		fetch->refused |= FILTER_LIMIT;
 	fetch->larges.refused = refused_lately(fetch, "range");
 }
 
@@ -117,8 +119,9 @@ static void init(struct fetch *fetch)
 	TAILQ_INIT(&fetch->work);
 	retry_init(&fetch->retry, config->patience_ms, clock_ns());
 	ahead_init(&fetch->ahead, config->large_limit);
+	fetch->progress_ms = fetch->lones_counted_ms = clock_ms();
+	fetch->lones_left = LONES_IN_A_ROW;
 	larges_init(fetch);
-	fetch->progress_ms = clock_ms();
 	if (config->remote) {
 		const struct server_caps *caps = remote_server_caps(config->remote);
 
@@ -308,7 +311,7 @@ int fetch_read(struct fetch *fetch, const struct oid *oid, uint64_t off, size_t 
 	int status = cache_read(fetch->config.cache, oid, off, len, out);
 
 	if (!status)
-		ahead_used(&fetch->ahead, oid);
+		fetch_used(fetch, oid);
 	return status;
 }
 
@@ -317,18 +320,27 @@ int fetch_get(struct fetch *fetch, const struct oid *oid, size_t max_len, struct
 	int status = cache_get(fetch->config.cache, oid, max_len, out);
 
 	if (!status)
-		ahead_used(&fetch->ahead, oid);
+		fetch_used(fetch, oid);
 	return status;
 }
 
-bool fetch_size_known(struct fetch *fetch, const struct oid *oid, uint64_t *out)
+bool fetch_known(struct fetch *fetch, const struct oid *oid, enum object_type *out_type,
+		 uint64_t *out_size)
 {
 	struct cache_stat stat;
 
 	if (cache_stat(fetch->config.cache, oid, &stat))
 		return false;
-	*out = stat.size;
+	*out_type = stat.type;
+	*out_size = stat.size;
 	return true;
+}
+
+bool fetch_size_known(struct fetch *fetch, const struct oid *oid, uint64_t *out)
+{
+	enum object_type type;
+
+	return fetch_known(fetch, oid, &type, out);
 }
 
 bool fetch_has(struct fetch *fetch, const struct oid *oid)
@@ -336,6 +348,14 @@ bool fetch_has(struct fetch *fetch, const struct oid *oid)
 	struct cache_stat stat;
 
 	return !cache_stat(fetch->config.cache, oid, &stat) && stat.has_content;
+}
+
+bool fetch_is_settled(struct fetch *fetch, const struct oid *oid)
+{
+	struct cache_stat stat;
+
+	return !cache_stat(fetch->config.cache, oid, &stat) &&
+	       (stat.has_content || stat.size > fetch->config.large_limit);
 }
 
 /* ---- facts ---- */
@@ -385,32 +405,49 @@ static void listed_key(struct fetch *fetch, const struct oid *tree, char *out, s
 	snprintf(out, out_len, "%s %" PRIu64, oid_to_hex(tree, hex), fetch->config.large_limit);
 }
 
-void fetch_listed_put(struct fetch *fetch, const struct oid *tree)
+static const char *listed_kind(bool deep)
+{
+	return deep ? "subtree" : "listed";
+}
+
+void fetch_listed_put(struct fetch *fetch, const struct oid *tree, bool deep)
 {
 	char key[OID_MAX_HEX + 32];
 
 	lock_take(&fetch->lock);
-	fetch->listed[fetch->listed_next++ % LISTED_COUNT] = *tree;
+	if (deep)
+		fetch->subtrees[fetch->subtrees_next++ % SUBTREE_COUNT] = *tree;
+	else
+		fetch->listed[fetch->listed_next++ % LISTED_COUNT] = *tree;
 	lock_give(&fetch->lock);
 	listed_key(fetch, tree, key, sizeof(key));
-	fetch_fact_put(fetch, "listed", key, "1", 1);
+	fetch_fact_put(fetch, listed_kind(deep), key, "1", 1);
 }
 
-bool fetch_listed(struct fetch *fetch, const struct oid *tree)
+static bool ring_has(const struct oid *ring, size_t count, const struct oid *tree)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (oid_equal(&ring[i], tree))
+			return true;
+	}
+	return false;
+}
+
+bool fetch_listed(struct fetch *fetch, const struct oid *tree, bool deep)
 {
 	struct buf value = BUF_INIT;
 	char key[OID_MAX_HEX + 32];
-	bool found = false;
+	bool found;
 	int status;
 
 	lock_take(&fetch->lock);
-	for (size_t i = 0; i < LISTED_COUNT && !found; i++)
-		found = oid_equal(&fetch->listed[i], tree);
+	found = deep ? ring_has(fetch->subtrees, SUBTREE_COUNT, tree) :
+		       ring_has(fetch->listed, LISTED_COUNT, tree);
 	lock_give(&fetch->lock);
 	if (found)
 		return true;
 	listed_key(fetch, tree, key, sizeof(key));
-	status = fetch_fact_get(fetch, "listed", key, &value, NULL);
+	status = fetch_fact_get(fetch, listed_kind(deep), key, &value, NULL);
 	buf_release(&value);
 	return !status;
 }

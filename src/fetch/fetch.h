@@ -23,6 +23,7 @@
  *	objects		blobs by id (blobs travel alone), or trees of one level
  *	sizes		object-info in bulk
  *	listing		a directory's tree with its small blobs, where sizes cannot be asked for
+ *	subtree		a tree and everything below it but large blobs, for a walk (crawl.h)
  *	large		one blob alone; for its size alone, dropped when its header is in
  *	part		bytes of a large blob: ranges of the file, or the blob's own stream, which is
  *			served while it comes (large.h)
@@ -139,6 +140,7 @@ int fetch_list_add(struct fetch_list *list, const struct oid *oid);
 void fetch_list_release(struct fetch_list *list);
 
 struct fetch_budget {
+	bool sizes;	       /* what to gather: blobs to ask the size of, or the content */
 	size_t count;	       /* at most this many objects */
 	uint64_t bytes;	       /* content: of at most this many bytes together */
 	uint64_t object_bytes; /* content: none larger than this */
@@ -146,15 +148,28 @@ struct fetch_budget {
 };
 
 /*
- * Sizes: blobs of unknown size, those of the directory first, then, with leave_directory, those of
+ * gather(): sizes: blobs of unknown size, those of the directory first, then, with leave_directory, those of
  * what a walk visits next and the rest of the tree. Content: small blobs of known size whose
  * content is not here, the directory's first, in walk order. Both may ask fetch_size_known() and
  * fetch_has(); both are called with no lock held, from the thread that wants.
  */
 struct fetch_company {
 	int (*gather)(void *arg, const struct fetch_budget *budget, struct fetch_list *out);
+	/*
+	 * The tree `up` levels above the file: 0 is its directory's. -ENOENT above the root. Does not
+	 * wait or call fetch: fetch's lock may be held. NULL: the file stands alone.
+	 */
+	int (*tree)(void *arg, unsigned up, struct oid *out);
+	/*
+	 * With `tree`: how many files are below that tree, counted no further than `max`, and about
+	 * how many of these are not here. It may ask what is here: with no lock held.
+	 */
+	size_t (*count)(void *arg, unsigned up, size_t max, size_t *out_missing);
+	/* With `tree`: the trees that are in that tree. */
+	int (*children)(void *arg, unsigned up, struct fetch_list *out);
 	void *arg;
-	struct oid tree; /* the directory's tree; null when there is none */
+	bool listed;	/* a reader listed the directory just before */
+	uint32_t index; /* of the file in its directory */
 };
 
 /* ---- wants ---- */
@@ -210,7 +225,29 @@ int fetch_size(struct fetch *fetch, const struct oid *oid, const struct fetch_co
 int fetch_commit(struct fetch *fetch, const struct oid *commit, struct fetch_waiter *waiter,
 		 struct content **out);
 
+/*
+ * Brings the small files of a tree in the background: all below it (`deep`), or its own. HERE: they
+ * came at some time; WAITS: they are on their way; ASKED: now they are. -EBUSY while readers are
+ * served, and for a second after; -EOPNOTSUPP on a server without filters; -ENETUNREACH offline.
+ * Nobody is told when they have come: ask again. A reader who needs the line ends it.
+ */
+enum fetch_fill { FETCH_FILL_HERE = 1, FETCH_FILL_WAITS, FETCH_FILL_ASKED };
+int fetch_fill(struct fetch *fetch, const struct oid *tree, bool deep);
+
+/*
+ * The next commit that is brought is asked for as a step from this one, all of whose trees are
+ * here: the server leaves out what did not change, and sends deltas against it. `whole`: all its
+ * small blobs are here too, so the new one's come along. A server that cannot do that gets an
+ * ordinary request.
+ */
+void fetch_step_from(struct fetch *fetch, const struct oid *commit, bool whole);
+
 /* ---- what is here (never the network; may wait on disk) ---- */
+
+/* The commit and all its trees came at some time. */
+bool fetch_commit_is_here(struct fetch *fetch, const struct oid *commit);
+/* The content is here, or known to be too large to come along with others. */
+bool fetch_is_settled(struct fetch *fetch, const struct oid *oid);
 
 /*
  * Part of an object: the cache's, as cache_read(). -ENOENT on a miss. The first read of what was
@@ -221,6 +258,9 @@ int fetch_read(struct fetch *fetch, const struct oid *oid, uint64_t off, size_t 
 /* A whole tree, commit or link target. -ENOENT on a miss. */
 int fetch_get(struct fetch *fetch, const struct oid *oid, size_t max_len, struct content **out);
 bool fetch_size_known(struct fetch *fetch, const struct oid *oid, uint64_t *out);
+/* The same with the type; what is known by its size alone passes as a blob. */
+bool fetch_known(struct fetch *fetch, const struct oid *oid, enum object_type *out_type,
+		 uint64_t *out_size);
 bool fetch_has(struct fetch *fetch, const struct oid *oid); /* the content */
 
 /*
@@ -239,11 +279,11 @@ enum fetch_state { FETCH_ONLINE, FETCH_FAILING, FETCH_OFFLINE };
 struct fetch_counters {
 	uint64_t flights; /* on their way or queued, now */
 	uint64_t waiters; /* now */
-	uint64_t batches_trees, batches_objects, batches_listing, batches_sizes, batches_large,
-		batches_ranges;	     /* calls started */
-	uint64_t objects_fetched;    /* verified arrivals, trees included */
-	uint64_t objects_prefetched; /* of these, blobs that nobody waited for */
-	uint64_t prefetch_used;	     /* of these, read later */
+	uint64_t batches_trees, batches_objects, batches_listing, batches_subtree, batches_sizes,
+		batches_large, batches_ranges; /* calls started */
+	uint64_t objects_fetched;	       /* verified arrivals, trees included */
+	uint64_t objects_prefetched;	       /* of these, blobs that nobody waited for */
+	uint64_t prefetch_used;		       /* of these, read later */
 	uint64_t retries, errors, timeouts;
 	enum fetch_state state;
 	char last_error[256]; /* "" when there was none */

@@ -9,6 +9,7 @@
  *	deliver.c	what has come, to its waiters and to the cache
  *	settle.c	a batch has ended: what becomes of the flights that did not arrive
  *	deadline.c	the timer thread
+ *	walks.c		subtrees that are under way: how far ahead, for how long
  *	large.c, part.c, range.c, stream.c, prove.c	large files in parts: large.h
  *
  * Threads: any, but where a function says otherwise. One lock; nothing that may wait is called
@@ -22,6 +23,7 @@
 #include "base/log.h"
 #include "fetch/ahead.h"
 #include "fetch/batch.h"
+#include "fetch/crawl.h"
 #include "fetch/fetch.h"
 #include "fetch/flight.h"
 #include "fetch/large.h"
@@ -29,6 +31,9 @@
 
 #define INGEST_THREADS 2
 #define LISTED_COUNT 1024
+#define SUBTREE_COUNT 64
+#define LONE_COUNT 8
+#define LONES_IN_A_ROW 20
 #define LOG_INTERVAL_MS 60000
 
 /* One line per kind and interval. */
@@ -45,6 +50,12 @@ enum complaint {
 	COMPLAIN_COUNT
 };
 
+/* A file whose content was asked for because its size was not known and nobody listed it. */
+struct lone {
+	struct oid tree; /* null: free */
+	uint32_t index;
+};
+
 struct fetch {
 	/* set before threads start */
 	struct fetch_config config;
@@ -56,6 +67,7 @@ struct fetch {
 
 	/* lock-free */
 	struct ahead ahead;
+	struct crawl crawl;   /* but for its steps' counters: under `lock` */
 	struct larges larges; /* as said there */
 	struct log_limit complaints[COMPLAIN_COUNT];
 
@@ -70,14 +82,26 @@ struct fetch {
 	bool closing, quit;
 	unsigned refused; /* enum filter_kind bits */
 	unsigned doubted; /* bits of what was refused once: an empty answer may be an accident */
-	bool sizes_refused;
+	uint64_t sizes_refused_until_ms; /* UINT64_MAX: as long as this lives */
 	bool size_gathering; /* somebody asks for a company of sizes: all wait and leave together */
 	struct flight *everything; /* borrowed: the flight of that kind; NULL */
 	struct oid commit;	   /* last asked for; null */
+	struct oid step;	   /* the commit to step from; null: none */
+	bool step_whole;	   /* all its small blobs are here */
 	struct oid listed
 		[LISTED_COUNT]; /* directories whose unknown blobs are above the limit; a ring */
 	unsigned listed_next;
-	uint64_t progress_ms;	/* something came, from whatever call */
+	struct oid subtrees[SUBTREE_COUNT]; /* the same of all that is below; a ring */
+	unsigned subtrees_next;
+	struct lone lones[LONE_COUNT]; /* the last ones; a ring */
+	unsigned lones_next;
+	unsigned lones_left;	   /* so many may follow each other; one comes back each second */
+	uint64_t lones_counted_ms; /* when lones_left was last thought about */
+	uint64_t demand_ms;	   /* something was wanted that is not here */
+	uint64_t walk_ms;	   /* somebody waited for what a walk brings */
+	uint64_t rescued_ms;	   /* the last time that waits under a walk went out alone */
+	uint64_t progress_ms;	   /* something came, from whatever call */
+	uint64_t rate;		/* bytes a second of an answer that flows, smoothed; 0: not known */
 	uint64_t round_trip_ms; /* to the first byte of an answer, smoothed; 0: not known */
 	uint64_t cache_slow_until_ms;
 	bool said_offline;
@@ -99,6 +123,17 @@ size_t fetch_queued_locked(const struct fetch *fetch, enum way way);
 /* The end of a batch whose queue has been worked off; frees it. On its ingest thread. */
 void fetch_settle(struct fetch *fetch, struct batch *batch);
 
+/* ---- walks.c ---- */
+
+/* Called for each piece of a subtree's answer: false when it is far enough ahead. */
+bool fetch_walk_may_go_on_locked(struct fetch *fetch, struct batch *batch);
+/* Ends what is brought in the background when somebody needs the line. */
+void fetch_fill_yield_locked(struct fetch *fetch);
+/* Resumes those that somebody waits for, or whose readers have caught up. */
+void fetch_walks_resume_locked(struct fetch *fetch);
+/* Ends those that nobody follows; lets waits that take long go out alone. */
+void fetch_walks_tick_locked(struct fetch *fetch, uint64_t now_ms, struct ending *ending);
+
 /* ---- deadline.c ---- */
 
 /* One look at the clock; then the pump. */
@@ -111,6 +146,12 @@ void *fetch_timer_run(void *fetch);
 bool fetch_can_filter_locked(const struct fetch *fetch, enum filter_kind kind);
 bool fetch_can_sizes_locked(const struct fetch *fetch);
 bool fetch_can_list_locked(const struct fetch *fetch);
+bool fetch_can_crawl_locked(const struct fetch *fetch);
+bool fetch_steps_with_blobs_locked(const struct fetch *fetch);
+
+/* The flight of a tree with what is in it, LISTING or SUBTREE; made when there is none. */
+struct flight *fetch_carrier_of_tree_locked(struct fetch *fetch, const struct oid *tree,
+					    enum flight_kind kind);
 
 /* The whole-commit flight; made when there is none. NULL: out of memory. */
 struct flight *fetch_everything_locked(struct fetch *fetch, const struct oid *commit);
@@ -183,8 +224,11 @@ void *fetch_ingest_run(void *fetch);
 void fetch_complain(struct fetch *fetch, enum complaint kind, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* Directories that were listed to a good end. */
-void fetch_listed_put(struct fetch *fetch, const struct oid *tree);
-bool fetch_listed(struct fetch *fetch, const struct oid *tree);
+/* Something is read: counted when it was brought before it was wanted. Lock-free. */
+void fetch_used(struct fetch *fetch, const struct oid *oid);
+
+/* Trees whose files, or all below (`deep`), came to a good end: what did not is large. */
+void fetch_listed_put(struct fetch *fetch, const struct oid *tree, bool deep);
+bool fetch_listed(struct fetch *fetch, const struct oid *tree, bool deep);
 
 #endif

@@ -7,6 +7,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "fetch/crawl.h"
+
 #define assert_locked(table) assert(lock_held((table)->lock))
 
 void flight_table_init(struct flight_table *table, struct lock *lock)
@@ -55,6 +57,7 @@ struct flight *flight_new_locked(struct flight_table *table, const struct oid *o
 	flight->state = FLIGHT_HELD;
 	flight->type = type;
 	flight->size = size;
+	flight->step = CRAWL_NO_STEP;
 	TAILQ_INIT(&flight->covered);
 	TAILQ_INIT(&flight->waiters);
 	LIST_INSERT_HEAD(bucket_of(table, oid), flight, bucket);
@@ -93,6 +96,9 @@ void flight_free_locked(struct flight_table *table, struct flight *flight)
 	LIST_REMOVE(flight, bucket);
 	table->count--;
 	content_unref(flight->content);
+	if (flight->parts)
+		fetch_list_release(flight->parts);
+	free(flight->parts);
 	free(flight);
 }
 
@@ -171,6 +177,17 @@ bool flight_wanted_locked(const struct flight *flight)
 		return true;
 	TAILQ_FOREACH(covered, &flight->covered, link) {
 		if (covered->waiter_count)
+			return true;
+	}
+	return false;
+}
+
+bool flight_content_wanted_locked(const struct flight *flight)
+{
+	const struct fetch_waiter *waiter;
+
+	TAILQ_FOREACH(waiter, &flight->waiters, entry) {
+		if (!waiter->size_only)
 			return true;
 	}
 	return false;

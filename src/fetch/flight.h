@@ -31,6 +31,7 @@ enum flight_kind {
 	FLIGHT_CONTENT,
 	FLIGHT_SIZE,
 	FLIGHT_LISTING,	   /* a carrier: `oid` is a directory's tree; covers its blobs */
+	FLIGHT_SUBTREE,	   /* a carrier: `oid` is a tree; covers all blobs below it, in any depth */
 	FLIGHT_EVERYTHING, /* a carrier: `oid` is a commit; covers its trees, perhaps its blobs */
 };
 
@@ -50,6 +51,7 @@ enum way {
 	WAY_TREES,
 	WAY_SIZES,
 	WAY_LISTING,
+	WAY_SUBTREE, /* a walk's */
 	WAY_PEEK,    /* one blob, for its size: dropped when its header is in */
 	WAY_OBJECTS, /* blobs by id */
 	WAY_LARGE,   /* one blob */
@@ -76,7 +78,8 @@ struct flight {
 	uint64_t size; /* SIZE_UNKNOWN */
 	enum lane lane;
 	enum way way;
-	bool above_limit;	/* a listing left it out */
+	bool above_limit;	/* a listing or a subtree left it out */
+	unsigned step;		/* of the crawl, for company; CRAWL_NO_STEP */
 	unsigned group;		/* ride with fewer than this many others; 0: no bound; 1: alone */
 	unsigned misses;	/* good answers to it alone that did not hold it */
 	unsigned tries;		/* answers that could not be used */
@@ -84,6 +87,7 @@ struct flight {
 	struct batch *batch;	/* RIDING */
 	struct flight *carrier; /* COVERED */
 	struct flight_list covered; /* of a carrier */
+	struct fetch_list *parts;   /* of a SUBTREE: what to ask for in its stead; owned; NULL */
 	struct waiter_list waiters;
 	size_t waiter_count;
 	struct content *content; /* ARRIVED; owned */
@@ -133,6 +137,9 @@ bool flight_promote_locked(struct flight_table *table, struct flight *flight, en
 
 /* Somebody waits for it, or for something that it covers. */
 bool flight_wanted_locked(const struct flight *flight);
+
+/* Somebody waits for more than its size. */
+bool flight_content_wanted_locked(const struct flight *flight);
 
 /* ---- waiters ---- */
 

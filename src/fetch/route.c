@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "base/clock.h"
 #include "fetch/fetch_internal.h"
 
 /* ---- what can be asked for ---- */
@@ -18,7 +19,7 @@ bool fetch_can_filter_locked(const struct fetch *fetch, enum filter_kind kind)
 
 bool fetch_can_sizes_locked(const struct fetch *fetch)
 {
-	return (fetch->caps & REMOTE_SIZES) && !fetch->sizes_refused;
+	return (fetch->caps & REMOTE_SIZES) && clock_ms() >= fetch->sizes_refused_until_ms;
 }
 
 bool fetch_can_list_locked(const struct fetch *fetch)
@@ -26,12 +27,41 @@ bool fetch_can_list_locked(const struct fetch *fetch)
 	return (fetch->caps & REMOTE_OBJECTS) && fetch_can_filter_locked(fetch, FILTER_COMBINE);
 }
 
+bool fetch_steps_with_blobs_locked(const struct fetch *fetch)
+{
+	return fetch->step_whole && !oid_is_null(&fetch->step) &&
+	       fetch_can_filter_locked(fetch, FILTER_LIMIT);
+}
+
+bool fetch_can_crawl_locked(const struct fetch *fetch)
+{
+	return (fetch->caps & REMOTE_OBJECTS) && fetch_can_filter_locked(fetch, FILTER_LIMIT);
+}
+
+struct flight *fetch_carrier_of_tree_locked(struct fetch *fetch, const struct oid *tree,
+					    enum flight_kind kind)
+{
+	struct flight *flight = flight_find_locked(&fetch->table, tree, kind);
+
+	if (flight)
+		return flight;
+	flight = flight_new_locked(&fetch->table, tree, kind, OBJECT_TREE, SIZE_UNKNOWN);
+	if (!flight)
+		return NULL;
+	if (kind == FLIGHT_SUBTREE)
+		flight_queue_locked(&fetch->table, flight, LANE_DEMAND, WAY_SUBTREE);
+	else
+		flight_queue_locked(&fetch->table, flight, LANE_META, WAY_LISTING);
+	return flight;
+}
+
 struct flight *fetch_carrier_locked(struct fetch *fetch, enum object_type type)
 {
 	if (!fetch->everything)
 		return NULL;
-	/* Filtered, it brings no blobs. */
-	if (type == OBJECT_BLOB && fetch_can_filter_locked(fetch, FILTER_BLOB_NONE))
+	/* Filtered, it brings no blobs; a step from a commit that is here whole does. */
+	if (type == OBJECT_BLOB && fetch_can_filter_locked(fetch, FILTER_BLOB_NONE) &&
+	    !fetch_steps_with_blobs_locked(fetch))
 		return NULL;
 	return fetch->everything;
 }
@@ -96,6 +126,8 @@ static enum way way_of_locked(const struct fetch *fetch, const struct flight *fl
 		return WAY_EVERYTHING;
 	case FLIGHT_LISTING:
 		return WAY_LISTING;
+	case FLIGHT_SUBTREE:
+		return WAY_SUBTREE;
 	case FLIGHT_SIZE:
 		if (fetch_can_sizes_locked(fetch))
 			return WAY_SIZES;
@@ -113,10 +145,12 @@ static enum way way_of_locked(const struct fetch *fetch, const struct flight *fl
 
 static enum lane lane_of(const struct flight *flight, enum way way)
 {
-	if (flight->kind != FLIGHT_LISTING && flight->kind != FLIGHT_EVERYTHING &&
-	    !flight->waiter_count)
+	bool carrier = flight->kind != FLIGHT_CONTENT && flight->kind != FLIGHT_SIZE;
+
+	if (!carrier && !flight->waiter_count)
 		return LANE_AHEAD;
-	return way == WAY_OBJECTS || way == WAY_LARGE ? LANE_DEMAND : LANE_META;
+	return way == WAY_OBJECTS || way == WAY_LARGE || way == WAY_SUBTREE ? LANE_DEMAND :
+									      LANE_META;
 }
 
 int fetch_route_locked(struct fetch *fetch, struct flight *flight)
@@ -148,7 +182,7 @@ void fetch_dissolve_locked(struct fetch *fetch, struct flight *carrier, bool com
 	struct flight *covered;
 
 	while ((covered = TAILQ_FIRST(&carrier->covered))) {
-		if (complete && carrier->kind == FLIGHT_LISTING)
+		if (complete && carrier->kind != FLIGHT_EVERYTHING)
 			covered->above_limit = true;
 		if (complete && carrier->kind == FLIGHT_EVERYTHING)
 			covered->asked_everything = true;
@@ -193,7 +227,7 @@ void fetch_unwanted_locked(struct fetch *fetch, struct flight *flight)
 	if (flight->state != FLIGHT_QUEUED && flight->state != FLIGHT_COVERED)
 		return;
 	fetch_flight_free_locked(fetch, flight);
-	if (carrier && carrier->kind == FLIGHT_LISTING && carrier->state == FLIGHT_QUEUED &&
+	if (carrier && carrier->kind != FLIGHT_EVERYTHING && carrier->state == FLIGHT_QUEUED &&
 	    !flight_wanted_locked(carrier))
 		fetch_flight_free_locked(fetch, carrier);
 }

@@ -69,7 +69,7 @@ static unsigned running_meta_locked(const struct fetch *fetch)
 static unsigned running_content_locked(const struct fetch *fetch)
 {
 	return fetch->running[WAY_OBJECTS] + fetch->running[WAY_LISTING] +
-	       fetch->running[WAY_LARGE];
+	       fetch->running[WAY_SUBTREE] + fetch->running[WAY_LARGE];
 }
 
 /* The last slot is not for what takes long. */
@@ -89,9 +89,12 @@ static bool may_leave_locked(const struct fetch *fetch, enum way way, uint64_t n
 		return !fetch->size_gathering && worth_another_locked(fetch, way, now_ms);
 	case WAY_PEEK:
 		return slot_to_spare(fetch->running[WAY_PEEK], fetch->config.meta_slots);
+	case WAY_SUBTREE: /* each takes all that the line gives */
+		return !fetch->running[WAY_SUBTREE];
 	case WAY_LISTING: /* brings contents, and many of them */
 	case WAY_LARGE:
-		return slot_to_spare(fetch->running[WAY_LISTING] + fetch->running[WAY_LARGE],
+		return slot_to_spare(fetch->running[WAY_LISTING] + fetch->running[WAY_SUBTREE] +
+					     fetch->running[WAY_LARGE],
 				     fetch->config.content_slots);
 	default:
 		return worth_another_locked(fetch, way, now_ms);
@@ -115,7 +118,7 @@ static bool probing_locked(const struct fetch *fetch)
 static bool choose_way_locked(const struct fetch *fetch, uint64_t now_ms, enum way *out)
 {
 	static const enum way meta[] = { WAY_EVERYTHING, WAY_TREES, WAY_SIZES, WAY_PEEK };
-	static const enum way content[] = { WAY_OBJECTS, WAY_LISTING, WAY_LARGE };
+	static const enum way content[] = { WAY_OBJECTS, WAY_LISTING, WAY_SUBTREE, WAY_LARGE };
 
 	if (fetch->closing || probing_locked(fetch) || retry_wait_ms(&fetch->retry, now_ms))
 		return false;
@@ -177,7 +180,7 @@ static void load_locked(struct fetch *fetch, struct batch *batch)
 				continue;
 			if (flight->group && flight->group < max)
 				max = flight->group;
-			if (flight->kind != FLIGHT_EVERYTHING && flight->kind != FLIGHT_LISTING &&
+			if (flight->kind != FLIGHT_EVERYTHING &&
 			    (flight->type == OBJECT_COMMIT || flight->type == OBJECT_TAG)) {
 				batch->deepen = 1;
 				max = 1;
@@ -198,14 +201,26 @@ static void filter_by_locked(struct fetch *fetch, struct batch *batch, enum filt
 	snprintf(batch->filter, sizeof(batch->filter), "%s", filter);
 }
 
+/* git leaves out what is as large as the limit, we fetch alone what is larger. */
+static void filter_by_limit_locked(struct fetch *fetch, struct batch *batch)
+{
+	char limit[sizeof(batch->filter)];
+
+	snprintf(limit, sizeof(limit), "blob:limit=%" PRIu64, fetch->config.large_limit + 1);
+	filter_by_locked(fetch, batch, FILTER_LIMIT, limit);
+}
+
 /* Blobs by id need no filter: what is wanted by name is always sent. */
 static void spec_locked(struct fetch *fetch, struct batch *batch)
 {
-	char listing[sizeof(batch->filter)];
+	char limit[sizeof(batch->filter)];
 
 	switch (batch->way) {
 	case WAY_EVERYTHING:
 		batch->deepen = 1;
+		batch->step = fetch->step;
+		if (fetch_steps_with_blobs_locked(fetch))
+			filter_by_limit_locked(fetch, batch);
 		filter_by_locked(fetch, batch, FILTER_BLOB_NONE, "blob:none");
 		break;
 	case WAY_TREES:
@@ -213,10 +228,12 @@ static void spec_locked(struct fetch *fetch, struct batch *batch)
 		filter_by_locked(fetch, batch, FILTER_BLOB_NONE, "blob:none");
 		break;
 	case WAY_LISTING:
-		/* git leaves out what is as large as the limit, we fetch alone what is larger */
-		snprintf(listing, sizeof(listing), "combine:tree:1+blob:limit=%" PRIu64,
+		snprintf(limit, sizeof(limit), "combine:tree:1+blob:limit=%" PRIu64,
 			 fetch->config.large_limit + 1);
-		filter_by_locked(fetch, batch, FILTER_COMBINE, listing);
+		filter_by_locked(fetch, batch, FILTER_COMBINE, limit);
+		break;
+	case WAY_SUBTREE:
+		filter_by_limit_locked(fetch, batch);
 		break;
 	default:
 		break;
@@ -240,6 +257,9 @@ static void count_start_locked(struct fetch *fetch, enum way way)
 	case WAY_LISTING:
 		counters->batches_listing++;
 		break;
+	case WAY_SUBTREE:
+		counters->batches_subtree++;
+		break;
 	case WAY_OBJECTS:
 		counters->batches_objects++;
 		break;
@@ -252,19 +272,26 @@ static void count_start_locked(struct fetch *fetch, enum way way)
 	}
 }
 
+/* How many ids the next batch of this way may have to name. */
+static size_t room_locked(const struct fetch *fetch, enum way way)
+{
+	size_t queued = fetch_queued_locked(fetch, way);
+	const struct flight *subtree = TAILQ_FIRST(&fetch->table.queues[LANE_DEMAND][WAY_SUBTREE]);
+
+	if (way == WAY_SUBTREE && subtree && subtree->parts)
+		return subtree->parts->count;
+	return queued < wants_max(way) ? queued : wants_max(way);
+}
+
 static struct batch *next_locked(struct fetch *fetch)
 {
 	uint64_t now_ms = clock_ms();
 	struct batch *batch;
-	size_t want_max;
 	enum way way;
 
 	if (!choose_way_locked(fetch, now_ms, &way))
 		return NULL;
-	want_max = fetch_queued_locked(fetch, way);
-	if (want_max > wants_max(way))
-		want_max = wants_max(way);
-	batch = batch_new(fetch, way, want_max);
+	batch = batch_new(fetch, way, room_locked(fetch, way));
 	if (!batch)
 		return NULL; /* the timer comes by again */
 	load_locked(fetch, batch);
@@ -285,6 +312,12 @@ static int call_remote(struct fetch *fetch, struct batch *batch, struct remote_c
 		.deepen = batch->deepen,
 		.filter = batch->filter_kind != FILTER_NONE ? batch->filter : NULL,
 	};
+
+	if (!oid_is_null(&batch->step)) {
+		spec.haves = spec.shallows = &batch->step;
+		spec.have_count = spec.shallow_count = 1;
+		spec.thin = true;
+	}
 
 	if (batch->way == WAY_RANGE)
 		return large_start_range(fetch, batch, out);
@@ -333,6 +366,8 @@ void fetch_pump(struct fetch *fetch)
 		struct batch *batch;
 
 		lock_take(&fetch->lock);
+		fetch_fill_yield_locked(fetch);
+		fetch_walks_resume_locked(fetch);
 		batch = next_locked(fetch);
 		if (!batch)
 			batch = large_next_range_locked(fetch);

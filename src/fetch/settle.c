@@ -7,6 +7,7 @@
  * even when nobody happens to wait.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "fetch/fetch_internal.h"
@@ -16,10 +17,11 @@
 #define MISSES_MAX 2
 /* Answers that broke off: each is progress for the deadline, so something else must end them. */
 #define TRIES_IN_VAIN_MAX 6
+#define SIZES_BROKEN_MS 600000
 
 static bool is_carrier(const struct flight *flight)
 {
-	return flight->kind == FLIGHT_LISTING || flight->kind == FLIGHT_EVERYTHING;
+	return flight->kind != FLIGHT_CONTENT && flight->kind != FLIGHT_SIZE;
 }
 
 enum end {
@@ -99,12 +101,30 @@ static void ask_again_locked(struct fetch *fetch, struct flight *flight, struct 
 		fetch_drop_locked(fetch, flight);
 		return;
 	}
-	if (flight->kind == FLIGHT_LISTING && !fetch_can_list_locked(fetch)) {
+	/* A walk that was cut short would bring all of it again: those who wait ask by id. */
+	if (flight->kind == FLIGHT_SUBTREE ||
+	    (flight->kind == FLIGHT_LISTING && !fetch_can_list_locked(fetch))) {
 		fetch_dissolve_locked(fetch, flight, false);
 		return;
 	}
 	flight_hold_locked(&fetch->table, flight, NULL);
 	fetch_route_or_fail_locked(fetch, flight, ending);
+}
+
+/* After the last try. A size has another way: contents tell it, too. */
+static void give_up_locked(struct fetch *fetch, struct flight *flight, struct ending *ending,
+			   int status)
+{
+	uint64_t until_ms = clock_ms() + SIZES_BROKEN_MS;
+
+	if (flight->kind != FLIGHT_SIZE || flight->way != WAY_SIZES) {
+		fetch_fail_locked(fetch, flight, ending, status);
+		return;
+	}
+	if (fetch->sizes_refused_until_ms < until_ms)
+		fetch->sizes_refused_until_ms = until_ms;
+	flight->tries = flight->misses = flight->group = 0;
+	ask_again_locked(fetch, flight, ending);
 }
 
 static void settle_missing_locked(struct fetch *fetch, struct flight *flight,
@@ -118,7 +138,7 @@ static void settle_missing_locked(struct fetch *fetch, struct flight *flight,
 		flight->misses++;
 	flight->group = 1;
 	if (flight->misses >= MISSES_MAX || verdict->missing_status == -EIO)
-		fetch_fail_locked(fetch, flight, ending, verdict->missing_status);
+		give_up_locked(fetch, flight, ending, verdict->missing_status);
 	else
 		ask_again_locked(fetch, flight, ending);
 }
@@ -157,10 +177,10 @@ static void settle_broken_locked(struct fetch *fetch, struct flight *flight, str
 				 int status)
 {
 	if (++flight->tries >= TRIES_MAX) {
-		fetch_fail_locked(fetch, flight, ending, status);
+		give_up_locked(fetch, flight, ending, status);
 		return;
 	}
-	if (flight->tries == TRIES_MAX - 1)
+	if (flight->tries == TRIES_MAX - 1 && flight->way != WAY_SIZES)
 		flight->group = 1; /* one of them may be to blame */
 	ask_again_locked(fetch, flight, ending);
 }
@@ -176,7 +196,7 @@ static void settle_later_locked(struct fetch *fetch, struct flight *flight,
 	if (flight->kind == FLIGHT_EVERYTHING || verdict->in_vain)
 		flight->tries++;
 	if (verdict->in_vain && flight->tries >= TRIES_IN_VAIN_MAX)
-		fetch_fail_locked(fetch, flight, ending, -EIO);
+		give_up_locked(fetch, flight, ending, -EIO);
 	else
 		ask_again_locked(fetch, flight, ending);
 }
@@ -275,9 +295,17 @@ static void doubt_locked(struct fetch *fetch, struct batch *batch, const struct 
 static void refuse_locked(struct fetch *fetch, const struct batch *batch)
 {
 	if (batch->way == WAY_SIZES)
-		fetch->sizes_refused = true;
+		fetch->sizes_refused_until_ms = UINT64_MAX;
 	else
 		fetch->refused |= batch->filter_kind;
+}
+
+/* It is made, or it cannot be: what comes next is asked for in the ordinary way. */
+static void step_over_locked(struct fetch *fetch, const struct batch *batch,
+			     const struct verdict *verdict)
+{
+	if (!oid_is_null(&batch->step) && verdict->end != END_LATER && verdict->end != END_CANCELED)
+		memset(&fetch->step, 0, sizeof(fetch->step));
 }
 
 static struct flight *named_locked(struct batch *batch)
@@ -350,7 +378,7 @@ static void say(struct fetch *fetch, const struct batch *batch, const struct ver
 				       "limits of the cache's file system",
 				       what, strerror(-ingest_trouble(batch->ingest)));
 		else if (verdict->flight_count && batch->way != WAY_EVERYTHING &&
-			 batch->way != WAY_LISTING)
+			 batch->way != WAY_LISTING && batch->way != WAY_SUBTREE)
 			fetch_complain(fetch, COMPLAIN_MISSING,
 				       "%zu of %zu %s did not come%s, asking for them alone",
 				       verdict->flight_count, batch->want_count, what,
@@ -412,6 +440,8 @@ static const char *filter_fact(enum filter_kind kind)
 		return "tree:0";
 	case FILTER_COMBINE:
 		return "combine";
+	case FILTER_LIMIT:
+		return "blob:limit";
 	case FILTER_NONE:
 		break;
 	}
@@ -428,10 +458,10 @@ static void remember_facts(struct fetch *fetch, const struct batch *batch,
 		fetch_fact_put(fetch, "refused", filter_fact(batch->filter_kind), "1", 1);
 	if (!verdict->complete || batch->dropped)
 		return;
-	if (batch->way == WAY_LISTING)
-		fetch_listed_put(fetch, &batch->wants[0]);
+	if (batch->way == WAY_LISTING || batch->way == WAY_SUBTREE)
+		fetch_listed_put(fetch, &batch->first, batch->way == WAY_SUBTREE);
 	if (batch->way == WAY_EVERYTHING)
-		fetch_fact_put(fetch, "complete", oid_to_hex(&batch->wants[0], hex), "1", 1);
+		fetch_fact_put(fetch, "complete", oid_to_hex(&batch->first, hex), "1", 1);
 }
 
 void fetch_settle(struct fetch *fetch, struct batch *batch)
@@ -440,7 +470,7 @@ void fetch_settle(struct fetch *fetch, struct batch *batch)
 	struct verdict verdict;
 	enum fetch_state state;
 	unsigned failures;
-	bool back, closing;
+	bool back, closing, could_size, gave_up;
 
 	if (batch->way == WAY_RANGE) {
 		large_settle_range(fetch, batch);
@@ -454,12 +484,15 @@ void fetch_settle(struct fetch *fetch, struct batch *batch)
 	remember_facts(fetch, batch, &verdict);
 
 	lock_take(&fetch->lock);
+	step_over_locked(fetch, batch, &verdict);
 	failures = fetch->retry.failures + 1;
 	remember_outcome_locked(fetch, batch, verdict.end);
 	if (verdict.end == END_REFUSED)
 		refuse_locked(fetch, batch);
 	judge_locked(batch, &verdict); /* flights may have come and gone */
+	could_size = fetch_can_sizes_locked(fetch);
 	settle_flights_locked(fetch, batch, &verdict, &ending);
+	gave_up = could_size && !fetch_can_sizes_locked(fetch);
 	state = retry_state(&fetch->retry);
 	back = fetch->said_offline && state == FETCH_ONLINE;
 	fetch->said_offline = state == FETCH_OFFLINE || (fetch->said_offline && !back);
@@ -473,6 +506,11 @@ void fetch_settle(struct fetch *fetch, struct batch *batch)
 
 	if (!closing)
 		say(fetch, batch, &verdict, failures, state);
+	if (gave_up)
+		fetch_complain(fetch, COMPLAIN_REFUSED,
+			       "the server's answers to object-info are of no use; for %d minutes "
+			       "sizes are found another way",
+			       SIZES_BROKEN_MS / 60000);
 	if (back)
 		log_info("%s: the remote answers again", fetch->config.name);
 	ending_run(&ending);

@@ -11,6 +11,7 @@
 #include "git/hash.h"
 
 #define PROGRESS_LEN ((uint64_t)64 * 1024)
+#define RATE_SAMPLE_LEN ((uint64_t)1 << 20) /* less is over before the line is full */
 #define ROUND_LEN ((size_t)256 * 1024)
 /* Inflated, they are a thousand times as much at most: a stream must stop soon after its window. */
 #define STREAM_PIECE ((size_t)4 * 1024)
@@ -46,6 +47,7 @@ static void heard_locked(struct fetch *fetch, struct batch *batch, size_t len)
 	if (batch->heard)
 		return;
 	batch->heard = true;
+	batch->heard_ms = now_ms;
 	fetch->round_trip_ms = fetch->round_trip_ms ?
 				       (fetch->round_trip_ms * 7 + now_ms - batch->start_ms) / 8 :
 				       now_ms - batch->start_ms + 1;
@@ -86,7 +88,7 @@ static bool on_pack(struct remote_sink *sink, const uint8_t *data, size_t len)
 	if (batch->queued_len)
 		fetch_work_schedule_locked(fetch, batch);
 	/* Until it is resumed: bytes that were on their way do not end a pause. */
-	if (batch->queued_len > queue_max(batch))
+	if (batch->queued_len > queue_max(batch) || !fetch_walk_may_go_on_locked(fetch, batch))
 		batch->paused = true;
 	more = !batch->paused;
 	lock_give(&fetch->lock);
@@ -107,12 +109,25 @@ static void on_size(struct remote_sink *sink, const struct oid *oid, bool known,
 	lock_give(&fetch->lock);
 }
 
+/* From an answer that is long enough to tell, and was not held back by us. */
+static void learn_rate_locked(struct fetch *fetch, const struct batch *batch)
+{
+	uint64_t took_ms = clock_ms() - batch->heard_ms;
+	uint64_t rate;
+
+	if (batch->received < RATE_SAMPLE_LEN || !took_ms || batch->was_held)
+		return;
+	rate = batch->received * 1000 / took_ms;
+	fetch->rate = fetch->rate ? (fetch->rate * 3 + rate) / 4 : rate;
+}
+
 static void on_done(struct remote_sink *sink, const struct remote_outcome *outcome)
 {
 	struct batch *batch = batch_of_sink(sink);
 	struct fetch *fetch = batch->fetch;
 
 	lock_take(&fetch->lock);
+	learn_rate_locked(fetch, batch);
 	batch->ended = true;
 	batch->call = NULL;
 	batch->outcome = *outcome;
@@ -237,7 +252,9 @@ static struct ingest *ingest_for(struct batch *batch)
 	const struct ingest_config config = {
 		.algo = fetch->algo,
 		.large_limit = (size_t)fetch->config.large_limit,
-		.window_max_len = batch->way == WAY_EVERYTHING ? WINDOW_EVERYTHING_LEN : WINDOW_LEN,
+		.window_max_len = batch->way == WAY_EVERYTHING || batch->way == WAY_SUBTREE ?
+					  WINDOW_EVERYTHING_LEN :
+					  WINDOW_LEN,
 		.ops = &ingest_ops,
 		.arg = batch,
 	};
@@ -355,7 +372,7 @@ static bool work_round(struct fetch *fetch, struct batch *batch)
 	if (fed)
 		batch->progress_ms =
 			clock_ms(); /* what we are slow at is no stall of the server's */
-	if (batch->paused && batch->queued_len < queue_max(batch) / 2) {
+	if (batch->paused && !batch->held && batch->queued_len < queue_max(batch) / 2) {
 		batch->paused = false;
 		if (batch->call)
 			remote_call_resume(batch->call);

@@ -2,7 +2,8 @@
  * broker: the daemon's side of it.
  *
  * Answers carry the serial number of their command, so that one which came too late is recognised
- * and dropped.
+ * and dropped. A broker that turns out to be gone is replaced, with the seed's help, at the next
+ * command: what the old one ran ended with it, and is asked for again by those who miss it.
  */
 #include "remote/broker.h"
 
@@ -21,6 +22,7 @@
 
 #include "base/clock.h"
 #include "base/lock.h"
+#include "base/log.h"
 #include "remote/broker_internal.h"
 
 #define REPLY_TIMEOUT_MS 10000
@@ -46,8 +48,9 @@ void broker_close_fds(int *fds, size_t count)
 
 struct broker {
 	/* set before threads start */
-	int sock;
-	pid_t pid;
+	int sock; /* the number stays when the broker is replaced: broker_kill() takes no lock */
+	int seed_sock, seed_pidfd;
+	pid_t seed_pid;
 	bool terminal;
 	/* atomics: */
 	_Atomic bool detached; /* relaxed: whoever asks just before may still hear no */
@@ -57,47 +60,15 @@ struct broker {
 	 */
 	struct lock lock;
 	uint32_t serial;
-	bool broken;
+	int pidfd;   /* of the broker */
+	bool orphan; /* the seed is gone, too, and that was said */
 };
-
-int broker_start(struct broker **out, struct xcp_error *err)
-{
-	struct broker *broker = calloc(1, sizeof(*broker));
-	int pair[2];
-
-	if (!broker)
-		return xcp_error_set(err, -ENOMEM, "cannot start the broker: out of memory");
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
-		int code = -errno;
-
-		free(broker);
-		return xcp_error_set(err, code, "cannot start the broker: no socket");
-	}
-	broker->terminal = isatty(STDIN_FILENO);
-	broker->pid = fork();
-	if (broker->pid == 0) {
-		close(pair[0]);
-		broker_server_main(pair[1]);
-	}
-	close(pair[1]);
-	if (broker->pid < 0) {
-		int code = -errno;
-
-		close(pair[0]);
-		free(broker);
-		return xcp_error_set(err, code, "cannot start the broker: no process");
-	}
-	broker->sock = pair[0];
-	lock_init(&broker->lock);
-	*out = broker;
-	return 0;
-}
 
 /*
  * The reply to command `serial`, within the timeout. What comes along is in fds (-1 where nothing
  * is). Returns 0 or -errno.
  */
-static int receive_reply(const struct broker *broker, uint32_t serial, struct reply *out, int *fds)
+static int receive_reply(int sock, uint32_t serial, struct reply *out, int *fds)
 {
 	uint64_t end = real_ms() + REPLY_TIMEOUT_MS;
 
@@ -111,14 +82,14 @@ static int receive_reply(const struct broker *broker, uint32_t serial, struct re
 					  .msg_iovlen = 1,
 					  .msg_control = &control,
 					  .msg_controllen = sizeof(control) };
-		struct pollfd wait = { .fd = broker->sock, .events = POLLIN };
+		struct pollfd wait = { .fd = sock, .events = POLLIN };
 		uint64_t now = real_ms();
 		struct cmsghdr *head;
 		ssize_t got;
 
 		if (now >= end || poll(&wait, 1, (int)(end - now)) == 0)
 			return -ETIMEDOUT;
-		got = recvmsg(broker->sock, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+		got = recvmsg(sock, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 		if (got < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (got != (ssize_t)sizeof(*out))
@@ -134,27 +105,148 @@ static int receive_reply(const struct broker *broker, uint32_t serial, struct re
 	}
 }
 
-/* One command and its answer. */
+/* One command and its answer, over `sock`. Returns what went wrong on the way. */
+static int ask(int sock, const struct msghdr *command, uint32_t serial, struct reply *reply,
+	       int *fds)
+{
+	ssize_t sent;
+
+	for (int i = 0; i < FD_COUNT; i++)
+		fds[i] = -1;
+	do
+		sent = sendmsg(sock, command, MSG_NOSIGNAL);
+	while (sent < 0 && errno == EINTR);
+	return sent < 0 ? -errno : receive_reply(sock, serial, reply, fds);
+}
+
+static bool is_gone(int rc)
+{
+	return rc == -EPIPE || rc == -ECONNRESET;
+}
+
+/* ---- the seed, and the broker it makes ---- */
+
+/* `fd` goes along unless it is -1. *out_fd is what comes back, or -1. */
+static int ask_seed_locked(struct broker *broker, enum message_type type, int fd, int *out_fd)
+{
+	struct message message = { .type = type, .serial = ++broker->serial };
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = { .room = { 0 } };
+	struct iovec data = { &message, sizeof(message) };
+	struct msghdr command = { .msg_iov = &data, .msg_iovlen = 1 };
+	struct reply reply = { 0 };
+	int fds[FD_COUNT], rc;
+
+	if (fd >= 0) {
+		command.msg_control = &control;
+		command.msg_controllen = sizeof(control);
+		control.head.cmsg_level = SOL_SOCKET;
+		control.head.cmsg_type = SCM_RIGHTS;
+		control.head.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+	}
+	rc = ask(broker->seed_sock, &command, message.serial, &reply, fds);
+	*out_fd = fds[0];
+	return rc ? rc : reply.error;
+}
+
+/* Has a broker made; *out_sock leads to it. */
+static int make_broker_locked(struct broker *broker, int *out_sock)
+{
+	int pair[2], pidfd, rc;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return -errno;
+	rc = ask_seed_locked(broker, MESSAGE_BROKER, pair[1], &pidfd);
+	close(pair[1]);
+	if (rc) {
+		close(pair[0]);
+		return rc;
+	}
+	close_fd(&broker->pidfd);
+	broker->pidfd = pidfd;
+	*out_sock = pair[0];
+	return 0;
+}
+
+/* The broker is gone: another one takes its place. */
+static int renew_locked(struct broker *broker)
+{
+	int sock, rc;
+
+	if (broker->orphan)
+		return -EPIPE;
+	rc = make_broker_locked(broker, &sock);
+	if (!rc) {
+		dup3(sock, broker->sock, O_CLOEXEC);
+		close(sock);
+		log_warn("the process that starts ssh, git and credential helpers was killed; "
+			 "another one has taken its place");
+	} else if (is_gone(rc)) {
+		broker->orphan = true;
+		log_error("the process that starts ssh, git and credential helpers was killed, and "
+			  "the one that starts it again, too: only what is cached can be served; "
+			  "unmount and mount again");
+	}
+	return rc;
+}
+
+static int start_seed(struct broker *broker)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return -errno;
+	broker->seed_pid = fork();
+	if (broker->seed_pid == 0)
+		broker_seed_main(pair[1]);
+	close(pair[1]);
+	broker->seed_sock = pair[0];
+	if (broker->seed_pid < 0)
+		return -errno;
+	broker->seed_pidfd = (int)syscall(SYS_pidfd_open, broker->seed_pid, 0U);
+	return 0;
+}
+
+int broker_start(struct broker **out, struct xcp_error *err)
+{
+	struct broker *broker = calloc(1, sizeof(*broker));
+	int rc;
+
+	if (!broker)
+		return xcp_error_set(err, -ENOMEM, "cannot start the broker: out of memory");
+	broker->sock = broker->seed_sock = broker->pidfd = broker->seed_pidfd = -1;
+	broker->terminal = isatty(STDIN_FILENO);
+	lock_init(&broker->lock);
+	rc = start_seed(broker);
+	rc = rc ? rc : make_broker_locked(broker, &broker->sock); /* no threads yet */
+	if (rc) {
+		broker_stop(&broker);
+		return xcp_error_set(err, rc, "cannot start the broker: %s", strerror(-rc));
+	}
+	*out = broker;
+	return 0;
+}
+
+/* ---- commands ---- */
+
+/* One command and its answer; once more when the broker was found dead. */
 static int exchange(struct broker *broker, struct message *message, const struct buf *strings,
 		    struct reply *reply, int *fds)
 {
 	struct iovec data[2] = { { message, sizeof(*message) },
 				 { strings ? strings->data : NULL, strings ? strings->len : 0 } };
-	struct msghdr head = { .msg_iov = data, .msg_iovlen = strings ? 2 : 1 };
-	ssize_t sent = -1;
-	int rc = -EPIPE;
+	struct msghdr command = { .msg_iov = data, .msg_iovlen = strings ? 2 : 1 };
+	int rc;
 
-	for (int i = 0; i < FD_COUNT; i++)
-		fds[i] = -1;
 	lock_take(&broker->lock);
-	if (!broker->broken) {
-		message->serial = ++broker->serial;
-		do
-			sent = sendmsg(broker->sock, &head, MSG_NOSIGNAL);
-		while (sent < 0 && errno == EINTR);
-		rc = sent < 0 ? -errno : receive_reply(broker, message->serial, reply, fds);
-		if (rc == -EPIPE || rc == -ECONNRESET)
-			broker->broken = true;
+	message->serial = ++broker->serial;
+	rc = ask(broker->sock, &command, message->serial, reply, fds);
+	if (is_gone(rc)) {
+		rc = renew_locked(broker);
+		rc = rc ? rc : ask(broker->sock, &command, message->serial, reply, fds);
 	}
 	lock_give(&broker->lock);
 	return rc ? rc : reply->error;
@@ -186,6 +278,11 @@ static int spawn(struct broker *broker, const struct broker_command *command, bo
 	buf_release(&strings);
 	if (rc == -ENOENT)
 		return xcp_error_set(err, rc, "cannot run %s: no such program; is it installed?",
+				     command->argv[0]);
+	if (is_gone(rc))
+		return xcp_error_set(err, -EPIPE,
+				     "cannot run %s: the process that starts it was killed; "
+				     "unmount and mount again",
 				     command->argv[0]);
 	if (rc)
 		return xcp_error_set(err, rc, "cannot run %s: %s", command->argv[0], strerror(-rc));
@@ -362,34 +459,43 @@ void broker_detach(struct broker *broker)
 {
 	struct message message = { .type = MESSAGE_DETACH };
 	struct reply reply = { 0 };
-	int fds[FD_COUNT];
+	int fds[FD_COUNT], none;
 
 	atomic_store_explicit(&broker->detached, true, memory_order_relaxed);
+	lock_take(&broker->lock);
+	ask_seed_locked(broker, MESSAGE_DETACH, -1, &none); /* first: for those it makes later */
+	lock_give(&broker->lock);
 	exchange(broker, &message, NULL, &reply, fds);
 	broker_close_fds(fds, FD_COUNT);
+}
+
+/* Ends whoever is at the other end, which it notices, the hard way if need be. */
+static void stop_process(int *sock, int *pidfd)
+{
+	struct pollfd ended = { .fd = *pidfd, .events = POLLIN };
+
+	if (*sock >= 0)
+		shutdown(*sock, SHUT_RDWR);
+	close_fd(sock);
+	if (*pidfd >= 0 && poll(&ended, 1, STOP_TIMEOUT_MS) == 0)
+		syscall(SYS_pidfd_send_signal, *pidfd, SIGKILL, NULL, 0U);
+	close_fd(pidfd);
 }
 
 void broker_stop(struct broker **broker_p)
 {
 	struct broker *broker = *broker_p;
-	struct pollfd wait;
+	bool waited;
 
 	*broker_p = NULL;
 	if (!broker)
 		return;
-	wait = (struct pollfd){ .fd = (int)syscall(SYS_pidfd_open, broker->pid, 0U),
-				.events = POLLIN };
-	shutdown(broker->sock, SHUT_RDWR);
-	close(broker->sock);
-	/*
-	 * Somebody else's child when the daemon forked after starting it; then it ends on its own.
-	 */
-	if (wait.fd >= 0) {
-		if (poll(&wait, 1, STOP_TIMEOUT_MS) == 0)
-			kill(broker->pid, SIGKILL);
-		close(wait.fd);
-		waitpid(broker->pid, NULL, 0);
-	}
+	stop_process(&broker->sock, &broker->pidfd);
+	waited = broker->seed_pidfd >= 0;
+	stop_process(&broker->seed_sock, &broker->seed_pidfd);
+	/* Somebody else's child when the daemon forked after starting it. */
+	if (waited)
+		waitpid(broker->seed_pid, NULL, 0);
 	lock_release(&broker->lock);
 	free(broker);
 }

@@ -9,6 +9,10 @@
  * closes, however the daemon died. (Not by a parent-death signal: the process that called
  * broker_start() may be the parent that exits when the daemon goes into the background.)
  *
+ * It may be killed itself. What really is forked first is a seed, which forks the broker, and
+ * another one when that is missed. Without the seed the broker works on; without both no process
+ * can be started any more, which the log says once.
+ *
  *	broker_start (no threads yet) ---> broker_spawn, broker_run ---> broker_detach (mounted)
  *		---> broker_spawn / broker_run ---> broker_stop
  *
@@ -49,8 +53,8 @@ int broker_start(struct broker **out, struct xcp_error *err);
 
 /*
  * Children run in "/", with default signals, nothing inherited but the three pipes. -ENOENT: no
- * such program; -E2BIG: arguments and environment beyond BROKER_COMMAND_MAX; -EPIPE: the broker is
- * gone.
+ * such program; -E2BIG: arguments and environment beyond BROKER_COMMAND_MAX; -EPIPE: the broker
+ * and the seed are gone.
  */
 int broker_spawn(struct broker *broker, const struct broker_command *command,
 		 struct broker_child *out, struct xcp_error *err);

@@ -188,8 +188,7 @@ static pid_t server_fork(struct server *server, char **argv, char **env, int pip
 	return error ? -error : pid;
 }
 
-static void server_reply(const struct server *server, const struct reply *reply, const int *fds,
-			 size_t fd_count)
+void broker_reply(int sock, const struct reply *reply, const int *fds, size_t fd_count)
 {
 	union {
 		struct cmsghdr head;
@@ -206,7 +205,7 @@ static void server_reply(const struct server *server, const struct reply *reply,
 		control.head.cmsg_len = CMSG_LEN(fd_count * sizeof(int));
 		memcpy(CMSG_DATA(&control.head), fds, fd_count * sizeof(int));
 	}
-	while (sendmsg(server->sock, &message, MSG_NOSIGNAL) < 0 && errno == EINTR)
+	while (sendmsg(sock, &message, MSG_NOSIGNAL) < 0 && errno == EINTR)
 		;
 }
 
@@ -275,7 +274,10 @@ static void server_spawn(struct server *server, const struct message *head, char
 	ours[FD_OUT] = pipes[FD_OUT][0];
 	ours[FD_STATUS] = pipes[FD_STATUS][0];
 	ours[FD_ERR] = pipes[FD_ERR][0];
-	server_reply(server, &reply, ours, reply.error ? 0 : head->keep_stderr ? FD_ERR : FD_COUNT);
+	broker_reply(server->sock, &reply, ours,
+		     reply.error       ? 0 :
+		     head->keep_stderr ? FD_ERR :
+					 FD_COUNT);
 	broker_close_fds(&pipes[0][0], sizeof(pipes) / sizeof(int));
 }
 
@@ -289,19 +291,24 @@ static void server_kill(struct server *server, pid_t pid)
 	}
 }
 
-static void server_detach(struct server *server, uint32_t serial)
+int broker_leave_terminal(void)
 {
-	struct reply reply = { .serial = serial };
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int error = setsid() < 0 ? -errno : 0;
 
-	if (setsid() < 0)
-		reply.error = -errno;
 	for (int fd = 0; null >= 0 && fd < 3; fd++)
 		dup2(null, fd);
 	if (null >= 0)
 		close(null);
+	return error;
+}
+
+static void server_detach(struct server *server, uint32_t serial)
+{
+	struct reply reply = { .serial = serial, .error = broker_leave_terminal() };
+
 	server->detached = true;
-	server_reply(server, &reply, NULL, 0);
+	broker_reply(server->sock, &reply, NULL, 0);
 }
 
 /* Returns false when the daemon is gone. */
@@ -352,9 +359,9 @@ static void server_end_children(struct server *server)
 	}
 }
 
-static void server_run(int sock)
+static void server_run(int sock, bool detached)
 {
-	struct server server = { .sock = sock };
+	struct server server = { .sock = sock, .detached = detached };
 	sigset_t set;
 	bool alive = true;
 
@@ -382,7 +389,7 @@ static void server_run(int sock)
 	server_end_children(&server);
 }
 
-_Noreturn void broker_server_main(int sock)
+void broker_settle(int sock, const char *name)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
@@ -397,9 +404,14 @@ _Noreturn void broker_server_main(int sock)
 		sock = 3;
 	if (sock == 3)
 		syscall(SYS_close_range, 4U, ~0U, 0U);
-	prctl(PR_SET_NAME, "xcpfs-broker");
+	prctl(PR_SET_NAME, name);
 	if (sock != 3 || chdir("/"))
 		_exit(1);
-	server_run(sock);
+}
+
+_Noreturn void broker_server_main(int sock, bool detached)
+{
+	broker_settle(sock, "xcpfs-broker");
+	server_run(3, detached);
 	_exit(0);
 }

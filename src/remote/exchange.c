@@ -61,19 +61,47 @@ static uint64_t header_number(CURL *easy, const char *name, bool *out_found)
 	return *out_found ? strtoull(header->value, NULL, 10) : 0;
 }
 
+static int64_t date_of(const char *text)
+{
+	return (int64_t)curl_getdate(text, NULL); /* -1: none */
+}
+
+/* By the server's own clock where it shows that: ours may be years off. */
+static int64_t server_now_s(CURL *easy)
+{
+	struct curl_header *header;
+	int64_t now_s = -1;
+
+	if (curl_easy_header(easy, "date", 0, CURLH_HEADER, -1, &header) == CURLHE_OK)
+		now_s = date_of(header->value);
+	return now_s < 0 ? clock_wall_s() : now_s;
+}
+
+/* Seconds, or a date. */
+static int64_t retry_after_s(CURL *easy)
+{
+	struct curl_header *header;
+	unsigned long long seconds;
+
+	if (curl_easy_header(easy, "retry-after", 0, CURLH_HEADER, -1, &header) != CURLHE_OK)
+		return 0;
+	if (header->value[strspn(header->value, "0123456789")] != '\0')
+		return date_of(header->value) - server_now_s(easy);
+	seconds = strtoull(header->value, NULL, 10);
+	return seconds < RETRY_AFTER_MAX_S ? (int64_t)seconds : RETRY_AFTER_MAX_S;
+}
+
 static uint64_t wait_asked_for_ms(CURL *easy)
 {
-	curl_off_t after_s = 0;
+	int64_t after_s = retry_after_s(easy);
 	bool limited, named;
 	uint64_t reset_s;
-	int64_t now_s = clock_wall_s();
 
-	curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &after_s);
 	if (after_s <= 0 && header_number(easy, "x-ratelimit-remaining", &limited) == 0 &&
 	    limited) {
 		reset_s = header_number(easy, "x-ratelimit-reset", &named);
-		if (named && reset_s < INT64_MAX && (int64_t)reset_s > now_s)
-			after_s = (curl_off_t)reset_s - now_s;
+		if (named && reset_s < INT64_MAX)
+			after_s = (int64_t)reset_s - server_now_s(easy);
 	}
 	if (after_s <= 0)
 		return 0;
@@ -221,8 +249,10 @@ static void check_progress(struct net_timer *timer)
 		exchange->moved_bytes = (uint64_t)(up + down);
 		exchange->moved_ms = net_now_ms();
 	}
-	if (net_now_ms() - exchange->moved_ms >= stall_ms) {
-		exchange->stalled = true;
+	exchange->stalled = net_now_ms() - exchange->moved_ms >= stall_ms;
+	exchange->crawls = exchange->small &&
+			   net_crawls(exchange->net, exchange->started_ms, (uint64_t)down);
+	if (exchange->stalled || exchange->crawls) {
 		net_transfer_stop(exchange->net, &exchange->transfer);
 		transfer_ended(&exchange->transfer, CURLE_OPERATION_TIMEDOUT);
 		return;
@@ -320,7 +350,7 @@ int exchange_start(struct exchange *exchange)
 		finish(exchange);
 		return -ENOMEM;
 	}
-	exchange->moved_ms = net_now_ms();
+	exchange->started_ms = exchange->moved_ms = net_now_ms();
 	net_timer_set(exchange->net, &exchange->timer,
 		      net_settings(exchange->net)->stall_timeout_ms / 4 + 1);
 	return 0;

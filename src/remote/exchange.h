@@ -32,6 +32,7 @@ struct exchange {
 	bool take_gzip;	   /* the answer may be compressed on the wire */
 	bool no_netrc;	   /* whoever netrc knows there is not sent */
 	const char *range; /* Range: "bytes=..."; NULL: none */
+	bool small;	   /* the answer is: it is given up when it crawls */
 	/*
 	 * Bytes of an answer with status 200, or 206 to a range. Returns 0, 1 for a pause after
 	 * these, or negative to break off.
@@ -53,7 +54,7 @@ struct exchange {
 	char said[200]; /* the beginning of a text/plain answer that was not 200, printable */
 	char curl_words[CURL_ERROR_SIZE];
 	bool sent; /* the request went out */
-	bool stalled;
+	bool stalled, crawls;
 	uint64_t bytes_sent, bytes_received; /* of bodies, as on the wire */
 	unsigned connections;		     /* opened for it */
 
@@ -62,7 +63,7 @@ struct exchange {
 	struct net_timer timer;
 	struct curl_slist *headers;
 	size_t error_len;
-	uint64_t moved_bytes, moved_ms;
+	uint64_t started_ms, moved_bytes, moved_ms;
 	bool paused;
 	bool head_whole; /* the end of the headers has been seen */
 };

@@ -311,6 +311,8 @@ static void judge_200(struct http_call *line)
 				"the answer is empty: the server does not understand the request");
 		return;
 	}
+	if (exchange->crawls)
+		call_fail(call, REMOTE_TRANSIENT, -ETIMEDOUT, "%s", NET_CRAWLS_WORDS);
 	call_end(call, http_end_words(exchange));
 }
 
@@ -349,6 +351,7 @@ static int fill_call(struct http_call *line)
 	exchange->body = exchange->body_gzipped ? &line->gzipped : &call->request;
 	exchange->ask_v2 = call->remote->caps.version == 2;
 	exchange->take_gzip = call->kind != CALL_FETCH; /* packs are compressed already */
+	exchange->small = call->kind != CALL_FETCH;
 	exchange->take = call_take;
 	exchange->ended = call_ended;
 	return line->url ? 0 : -ENOMEM;
@@ -364,7 +367,7 @@ static void http_start(struct remote_call *call)
 static int http_open(struct remote *remote, struct xcp_error *err)
 {
 	const struct source *source = remote->source;
-	const struct place start = { source->url, source->user, source->password };
+	const struct place start = { source->address, source->user, source->password };
 	struct http *http = calloc(1, sizeof(*http));
 
 	if (!http || place_copy(&http->place, &start)) {

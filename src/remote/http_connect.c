@@ -87,6 +87,7 @@ static int probe_run(struct remote *remote, struct probe *probe, const struct pl
 	probe->exchange.url = url;
 	probe->exchange.ask_v2 = true;
 	probe->exchange.take_gzip = true;
+	probe->exchange.small = true;
 	probe->exchange.accept = "*/*";
 	probe->exchange.take = probe_take;
 	probe->exchange.ended = probe_ended;
@@ -125,14 +126,15 @@ static int connect_fail(struct connecting *connecting, int code, const char *fmt
 	__attribute__((format(printf, 3, 4)));
 static int connect_fail(struct connecting *connecting, int code, const char *fmt, ...)
 {
-	char words[XCP_ERROR_LEN];
+	char base[XCP_ERROR_LEN], words[XCP_ERROR_LEN];
 	va_list args;
 
 	va_start(args, fmt);
 	vsnprintf(words, sizeof(words), fmt, args);
 	va_end(args);
 	return xcp_error_set(connecting->err, code, "cannot connect to %s: %s",
-			     connecting->place.base, words);
+			     uri_redact(connecting->place.base, base, sizeof(base)),
+			     uri_redact(words, words, sizeof(words)));
 }
 
 /* Checks where a redirect leads; the new base, or NULL with the reason said. */
@@ -274,6 +276,8 @@ static int judge_advert(struct connecting *connecting, struct probe *probe)
 					    verdict_code(verdict_of_words(probe->err.message)) :
 					    probe->err.code,
 				    "%s", probe->err.message);
+	if (!probe->advert.finished && exchange->crawls)
+		return connect_fail(connecting, -ETIMEDOUT, "%s", NET_CRAWLS_WORDS);
 	if (!probe->advert.finished)
 		return connect_fail(connecting, -EAGAIN, "the answer broke off");
 	return 0;
@@ -322,7 +326,7 @@ int http_connect(struct remote *remote, struct server_caps *out_caps, struct ref
 		 struct xcp_error *err)
 {
 	const struct source *source = remote->source;
-	const struct place start = { source->url, source->user, source->password };
+	const struct place start = { source->address, source->user, source->password };
 	struct connecting connecting = { .remote = remote,
 					 .err = err,
 					 .from_url = source->password };

@@ -3,6 +3,7 @@ noinst_LIBRARIES += %D%/libremote.a
 %C%_libremote_a_SOURCES += %D%/broker.c
 %C%_libremote_a_SOURCES += %D%/broker.h
 %C%_libremote_a_SOURCES += %D%/broker_internal.h
+%C%_libremote_a_SOURCES += %D%/broker_seed.c
 %C%_libremote_a_SOURCES += %D%/broker_server.c
 %C%_libremote_a_SOURCES += %D%/content_range.c
 %C%_libremote_a_SOURCES += %D%/content_range.h

@@ -26,6 +26,7 @@
 
 #define CONNECT_TIMEOUT_MS 15000
 #define STALL_TIMEOUT_MS 60000
+#define CRAWL_STALLS 3
 #define EVENTS_MAX 32
 
 struct net {
@@ -284,6 +285,13 @@ static char *env_dup(const char *const *names)
 			return strdup(value);
 	}
 	return NULL;
+}
+
+bool net_crawls(const struct net *net, uint64_t since_ms, uint64_t len)
+{
+	uint64_t grace_ms = (uint64_t)net->settings.stall_timeout_ms * CRAWL_STALLS;
+
+	return net_now_ms() - since_ms >= grace_ms + len;
 }
 
 /*

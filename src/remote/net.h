@@ -81,4 +81,13 @@ struct net_settings { /* set before the thread starts */
 };
 const struct net_settings *net_settings(const struct net *net); /* any thread */
 
+/*
+ * Whether an answer that began then and is of some size by now is a mere trickle: small ones, which
+ * people wait for, must come at a thousand bytes a second once three stall times are over. Each
+ * byte is a sign of life, and so a stall alone would never end them.
+ */
+bool net_crawls(const struct net *net, uint64_t since_ms, uint64_t len);
+#define NET_CRAWLS_WORDS                                                                           \
+	"the answer comes too slowly to be of use; check the network and the server"
+
 #endif

@@ -46,9 +46,10 @@ struct session {
 	size_t sent_len;	       /* of the call's request */
 	unsigned served;	       /* calls begun */
 	bool heard; /* anything on stdout since it began, or since the call began */
-	bool stalled;
+	bool stalled, crawls;
 	uint64_t moved_ms;
-	struct buf words; /* the end of stderr */
+	uint64_t began_ms, began_len; /* the advertisement or answer, and what came of it */
+	struct buf words;	      /* the end of stderr */
 };
 
 struct pipe {
@@ -125,6 +126,8 @@ static void session_explain(struct session *session, struct remote_finding *out)
 {
 	upload_pack_explain(session->pipe->remote->source, session_said(session), session->stalled,
 			    out);
+	if (session->crawls)
+		snprintf(out->words, sizeof(out->words), "%s", NET_CRAWLS_WORDS);
 }
 
 /* ---- sessions: begin and end ---- */
@@ -170,6 +173,14 @@ static void session_free(struct session *session)
 	pipe_drop(session->pipe, session);
 }
 
+/* An advertisement or an answer is to come. */
+static void session_begin(struct session *session)
+{
+	session->heard = false;
+	session->began_ms = session->moved_ms = net_now_ms();
+	session->began_len = 0;
+}
+
 /* There must be a free slot. */
 static int session_new(struct pipe *pipe, struct xcp_error *err)
 {
@@ -194,7 +205,7 @@ static int session_new(struct pipe *pipe, struct xcp_error *err)
 	session->out = (struct net_watch){ .fd = session->child.out, .ready = session_out_ready };
 	session->err = (struct net_watch){ .fd = session->child.err, .ready = session_err_ready };
 	session->timer.fire = session_check_timer;
-	session->moved_ms = net_now_ms();
+	session_begin(session);
 	*slot = session;
 	remote_count(pipe->remote,
 		     &(struct remote_counters){ .requests_caps = 1, .connections = 1 });
@@ -219,6 +230,14 @@ static void wait_answer(struct pipe *pipe)
 	lock_give(&wait->lock);
 }
 
+/* "connect to" where getting there is what failed. */
+static const char *task_of(const struct pipe *pipe, const struct remote_finding *finding)
+{
+	bool there = finding->verdict != REMOTE_TRANSIENT && finding->verdict != REMOTE_DENIED;
+
+	return pipe->ssh && !there ? "connect to" : "open";
+}
+
 /*
  * Nobody can be served as things are: who waits hears why; of the calls the first, the others bring
  * about tries of their own.
@@ -228,8 +247,8 @@ static void pipe_fail(struct pipe *pipe, const struct remote_finding *finding, b
 	struct remote_call *call = TAILQ_FIRST(&pipe->waiting);
 
 	if (pipe->wait) {
-		xcp_error_set(&pipe->wait->err, finding->code, "cannot connect to %s: %s",
-			      pipe->remote->source->url, finding->words);
+		xcp_error_set(&pipe->wait->err, finding->code, "cannot %s %s: %s",
+			      task_of(pipe, finding), pipe->remote->source->url, finding->words);
 		wait_answer(pipe);
 	} else if (call) {
 		TAILQ_REMOVE(&pipe->waiting, call, queue);
@@ -275,7 +294,7 @@ static void session_no_advert(struct session *session)
 		finding.code = verdict_code(finding.verdict);
 		snprintf(finding.words, sizeof(finding.words), "%.600s",
 			 session->advert_error.message);
-	} else if (heard && !session->words.len) {
+	} else if (heard && !session->words.len && !session->crawls) {
 		finding.verdict = REMOTE_BROKEN;
 		finding.code = -EPROTO;
 		snprintf(finding.words, sizeof(finding.words), "what answers is not git%s%.500s",
@@ -365,7 +384,10 @@ static void session_check_timer(struct net_timer *timer)
 	if (session->state == SESSION_ADVERT && pipe->ssh &&
 	    broker_interactive(pipe->remote->broker) && limit < INTERACTIVE_MS)
 		limit = INTERACTIVE_MS;
-	if (now - session->moved_ms >= limit) {
+	/* Before anything came a person may be typing; packs take their time. */
+	session->crawls = session->heard && !(session->call && session->call->kind == CALL_FETCH) &&
+			  net_crawls(net_of(session), session->began_ms, session->began_len);
+	if (session->crawls || now - session->moved_ms >= limit) {
 		session->stalled = true;
 		session_ended(session);
 		return;
@@ -419,8 +441,7 @@ static void session_serve(struct session *session, struct remote_call *call)
 	session->call = call;
 	session->served++;
 	session->sent_len = 0;
-	session->heard = false;
-	session->moved_ms = net_now_ms();
+	session_begin(session);
 	buf_clear(&session->words);
 	call->line = session;
 	net_timer_set(net_of(session), &session->timer,
@@ -526,6 +547,7 @@ static void session_out_ready(struct net_watch *watch, bool readable, bool writa
 	}
 	session->heard = true;
 	session->moved_ms = net_now_ms();
+	session->began_len += (uint64_t)n;
 	remote_count(pipe->remote, &(struct remote_counters){ .bytes_received = (uint64_t)n });
 	if (session->state == SESSION_BUSY)
 		session_feed_call(session, pipe->read_room, (size_t)n);

@@ -48,6 +48,7 @@ enum remote_verdict verdict_of_words(const char *words)
 		{ "dubious ownership", REMOTE_DENIED },
 		{ "does not appear to be a git repository", REMOTE_GONE },
 		{ "not a git repository", REMOTE_GONE },
+		{ "invalid gitfile format", REMOTE_GONE },
 		{ "not found", REMOTE_GONE },
 		{ "does not exist", REMOTE_GONE },
 		{ "no such file or directory", REMOTE_GONE },
@@ -186,8 +187,10 @@ void call_fail(struct remote_call *call, enum remote_verdict verdict, int code, 
 	vsnprintf(words, sizeof(words), fmt, args);
 	va_end(args);
 	outcome->verdict = verdict;
+	/* the words may quote the path, which may hold another URL */
 	xcp_error_set(&outcome->error, code, "cannot %s %s: %s", call_task(call),
-		      call_place(call, place, sizeof(place)), words);
+		      call_place(call, place, sizeof(place)),
+		      uri_redact(words, words, sizeof(words)));
 }
 
 /* The parser does not go on: `err` says why. */

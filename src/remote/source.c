@@ -451,7 +451,7 @@ static int parse_scp(struct parse *parse, char *text, char *colon)
 			      *path == '/' ? "" :
 			      *path == '~' ? "/" :
 					     "/~/");
-	rc = rc ? rc : uri_escape(&url, path, "/~");
+	rc = rc ? rc : uri_escape(&url, path, "/~:@");
 	if (rc || !buf_str(&url))
 		rc = no_memory(parse->err);
 	else
@@ -702,10 +702,8 @@ static char *name_for_messages(const char *text)
 
 	if (!out)
 		return NULL;
-	if (is_url(text))
-		return uri_redact(text, out, len);
-	memcpy(out, text, len);
-	if (is_local(text))
+	uri_redact(text, out, len);
+	if (is_url(text) || is_local(text))
 		return out;
 	/* user@host:path, or credentials of a URL without its scheme */
 	limit = strchr(out, '/') ? strcspn(out, "/") : strcspn(out, ":");
@@ -747,6 +745,25 @@ static bool cut_ref(const char *text, size_t *len, const char *ref)
 	return true;
 }
 
+/* A URL's path may hold another one, with user info: that of a mirror, say. */
+static void hide_inner(char *text)
+{
+	char *rest = is_url(text) ? strstr(text, "://") + 3 : text;
+
+	uri_redact(rest, rest, strlen(rest) + 1);
+}
+
+static int hide_secrets(struct source *out)
+{
+	if (out->kind == SOURCE_HTTP)
+		out->address = strdup(out->url);
+	hide_inner(out->url);
+	hide_inner(out->shown);
+	if (out->kind != SOURCE_LOCAL)
+		hide_inner(out->identity);
+	return out->kind == SOURCE_HTTP && !out->address ? -ENOMEM : 0;
+}
+
 /* `shown` is the text without secrets and ref, and then the ref, wherever that came from. */
 static int finish(struct parse *parse, const char *ref)
 {
@@ -774,7 +791,7 @@ static int finish(struct parse *parse, const char *ref)
 	    (!out->ref || buf_addf(&text, "@%s", out->ref) == 0))
 		out->shown = buf_take_str(&text);
 	buf_release(&text);
-	return out->shown ? 0 : no_memory(parse->err);
+	return out->shown && hide_secrets(out) == 0 ? 0 : no_memory(parse->err);
 }
 
 int source_parse(const char *text, const char *ref, const struct host_table *hosts,
@@ -819,8 +836,11 @@ void source_release(struct source *source)
 		secret_wipe(source->password, strlen(source->password));
 	if (source->user)
 		secret_wipe(source->user, strlen(source->user));
+	if (source->address)
+		secret_wipe(source->address, strlen(source->address));
 	free(source->shown);
 	free(source->url);
+	free(source->address);
 	free(source->identity);
 	free(source->user);
 	free(source->password);

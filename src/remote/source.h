@@ -32,8 +32,12 @@ struct source { /* all strings owned */
 	 * with "@REF" where there is one.
 	 */
 	char *shown;
-	/* HTTP, SSH: without user info, without a trailing "/". LOCAL: the absolute path. */
+	/*
+	 * For messages. HTTP, SSH: without user info, without a trailing "/". LOCAL: the absolute
+	 * path.
+	 */
 	char *url;
+	char *address; /* HTTP: the URL to ask: its path may hold another URL with a secret */
 	/* What facts are kept under: the same for every spelling of the same remote; no secrets. */
 	char *identity;
 	char *user, *password; /* from the URL; NULL; wiped by source_release() */

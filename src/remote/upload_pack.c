@@ -12,6 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "base/uri.h"
 
 /* Without what could lead git to another repository than the one that was asked for. */
 static const char *const child_env[] = { "GIT_DIR",
@@ -162,6 +165,92 @@ static void best_line(const char *said, char *out, size_t out_len)
 	text_printable(out, out_len, line, len - (size_t)(line - said));
 }
 
+/* What a line of git or ssh means for whom it is shown to, and what to try. The first one counts. */
+static const struct saying {
+	const char *said, *means, *remedy;
+} ssh_sayings[] = {
+	{ "Permission denied (", "the host does not let you in",
+	  "check the user name, and that ssh has a key that the host knows (ssh-add -l)" },
+	{ "Too many authentication", "the host does not let you in",
+	  "name the right key with IdentityFile in ~/.ssh/config" },
+	{ "ould not resolve hostname", "the host's name is not known",
+	  "check its spelling and the network" },
+	{ "onnection refused", "no ssh server listens there", "check the host and the port" },
+	{ "timed out", "the host does not answer", "check its name and the network" },
+	{ "No route to host", "the host cannot be reached", "check its name and the network" },
+	{ "etwork is unreachable", "the host cannot be reached", "check the network" },
+	{ "command not found", "git is not installed there, or not in the PATH of commands by ssh",
+	  "install it on the host" },
+	{ "git-upload-pack: not found", "git is not installed there, or not in the PATH",
+	  "install it on the host" },
+	{ "git: not found", "git is not installed there, or not in the PATH",
+	  "install it on the host" },
+	{ "git repository", "the host has no git repository at that path",
+	  "check it; without a \"/\" in front it begins in the home folder there" },
+	{ "epository not found", "the host does not have it, or does not show it to you",
+	  "check the name and the key that ssh uses" },
+	{ "ermission denied", "you may not read it there", "ask the host's owner" },
+	{ NULL, NULL, NULL },
+};
+
+/* On this machine one can look: git says the same of nearly all. */
+static const struct saying *local_saying(const struct source *source, const char *line)
+{
+	static const struct saying none = { "", "there is no such path", "check its spelling" },
+				   closed = { "", "you may not read it", "check its permissions" },
+				   plain = { "", "it is no git repository",
+					     "name a bare one, or the folder that .git is in" };
+
+	if (!strstr(line, "git repository") && !strstr(line, "invalid gitfile"))
+		return NULL;
+	if (access(source->path, R_OK) == 0)
+		return &plain;
+	return errno == ENOENT || errno == ENOTDIR ? &none : errno == EACCES ? &closed : &plain;
+}
+
+static const struct saying *ssh_saying(const char *line)
+{
+	const struct saying *saying = ssh_sayings;
+
+	while (saying->said && !strstr(line, saying->said))
+		saying++;
+	return saying->said ? saying : NULL;
+}
+
+static bool explain_host_key(const struct source *source, const char *said, const char *line,
+			     struct remote_finding *out)
+{
+	const char *host = source->host ? source->host : "";
+
+	if (strstr(said, "HOST IDENTIFICATION HAS CHANGED"))
+		snprintf(
+			out->words, sizeof(out->words),
+			"the host's key is not the one that ssh knows, so it may be another host "
+			"(%s); if its owner says that the key is new, run \"ssh-keygen -R %.200s\"",
+			line, host);
+	else if (strstr(line, "ost key verification failed"))
+		snprintf(out->words, sizeof(out->words),
+			 "ssh does not know the host's key (Host key verification failed); run "
+			 "\"ssh %.200s\" once and accept it",
+			 host);
+	else
+		return false;
+	return true;
+}
+
+static void explain_line(const struct source *source, const char *line, struct remote_finding *out)
+{
+	const struct saying *saying = source->kind == SOURCE_SSH ? ssh_saying(line) :
+								   local_saying(source, line);
+
+	if (saying)
+		snprintf(out->words, sizeof(out->words), "%s (%s); %s", saying->means, line,
+			 saying->remedy);
+	else
+		snprintf(out->words, sizeof(out->words), "%s",
+			 *line ? line : "the connection ended without a word");
+}
+
 void upload_pack_explain(const struct source *source, const char *said, bool stalled,
 			 struct remote_finding *out)
 {
@@ -170,6 +259,7 @@ void upload_pack_explain(const struct source *source, const char *said, bool sta
 
 	/* One line: what stands around it may be anything, a banner for instance. */
 	best_line(said, line, sizeof(line));
+	uri_redact(line, line, sizeof(line));
 	out->verdict = *line && !stalled ? verdict_of_words(line) : REMOTE_TRANSIENT;
 	out->code = verdict_code(out->verdict);
 	if (out->verdict == REMOTE_TRANSIENT)
@@ -180,16 +270,10 @@ void upload_pack_explain(const struct source *source, const char *said, bool sta
 			"git refuses it because it belongs to another user (dubious ownership); if "
 			"you trust it, run%s: git config --global --add safe.directory %.200s",
 			where, source->path);
-	else if (strstr(line, "ost key verification failed"))
-		snprintf(out->words, sizeof(out->words),
-			 "ssh does not know the host's key (Host key verification failed); run "
-			 "\"ssh %.200s\" once and accept it",
-			 source->host ? source->host : "");
 	else if (stalled)
 		snprintf(out->words, sizeof(out->words), "no answer%s%s", *line ? ": " : "", line);
-	else
-		snprintf(out->words, sizeof(out->words), "%s",
-			 *line ? line : "the connection ended without a word");
+	else if (!explain_host_key(source, said, line, out))
+		explain_line(source, line, out);
 }
 
 bool upload_pack_said_no(const char *said)

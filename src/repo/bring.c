@@ -1,5 +1,7 @@
 /*
- * A wait that blocks its thread: only for repo_open(), before there is a kernel to answer.
+ * A wait that blocks its thread: only for repo_open(), before there is a kernel to answer. What it
+ * waits for comes first in an answer. So it ends after a long while although bytes arrive, as those
+ * of a server that trickles do for ever.
  */
 #include "repo/bring.h"
 
@@ -7,10 +9,14 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/lock.h"
+
+#define LONG_MS 600000
 
 struct bring {
 	struct fetch_waiter waiter;
+	uint64_t end_ms;
 	struct lock lock;
 	struct lock_cond cond;
 	/* under lock */
@@ -37,21 +43,41 @@ static void bring_init(struct bring *bring)
 {
 	memset(bring, 0, sizeof(*bring));
 	fetch_waiter_init(&bring->waiter, on_done);
+	bring->end_ms = clock_ms() + LONG_MS;
 	lock_init(&bring->lock);
 	lock_cond_init(&bring->cond);
 }
 
+static bool wait_till(struct bring *bring, uint64_t end_ms)
+{
+	uint64_t now_ms;
+	bool done;
+
+	lock_take(&bring->lock);
+	while (!bring->done && (now_ms = clock_ms()) < end_ms)
+		lock_cond_wait_ms(&bring->cond, &bring->lock, end_ms - now_ms);
+	done = bring->done;
+	lock_give(&bring->lock);
+	return done;
+}
+
+static int bring_wait(struct fetch *fetch, struct bring *bring)
+{
+	if (wait_till(bring, bring->end_ms))
+		return bring->status;
+	if (fetch_cancel(fetch, &bring->waiter))
+		return -ETIMEDOUT;
+	wait_till(bring, UINT64_MAX); /* it is being told just now */
+	return bring->status;
+}
+
 /* `asked` is what the want returned: 1, 0 or an error. */
-static int bring_finish(struct bring *bring, int asked, struct content **out)
+static int bring_finish(struct fetch *fetch, struct bring *bring, int asked, struct content **out)
 {
 	int ret = asked < 0 ? asked : 0;
 
 	if (asked == 0) {
-		lock_take(&bring->lock);
-		while (!bring->done)
-			lock_cond_wait(&bring->cond, &bring->lock);
-		lock_give(&bring->lock);
-		ret = bring->status;
+		ret = bring_wait(fetch, bring);
 		if (ret == 0 && !bring->content)
 			ret = -EIO;
 		if (ret == 0)
@@ -104,7 +130,7 @@ int bring_object(struct fetch *fetch, const struct oid *oid, enum object_type ty
 		return 0;
 	bring_init(&bring);
 	ret = fetch_content(fetch, oid, type, UINT64_MAX, NULL, &bring.waiter, out);
-	ret = bring_finish(&bring, ret, out);
+	ret = bring_finish(fetch, &bring, ret, out);
 	return say(fetch, ret, what, oid, err);
 }
 
@@ -116,6 +142,6 @@ int bring_commit(struct fetch *fetch, const struct oid *oid, const char *what, s
 
 	bring_init(&bring);
 	ret = fetch_commit(fetch, oid, &bring.waiter, out);
-	ret = bring_finish(&bring, ret, out);
+	ret = bring_finish(fetch, &bring, ret, out);
 	return say(fetch, ret, what, oid, err);
 }

@@ -13,6 +13,7 @@
 #ifndef REPO_DIR_H
 #define REPO_DIR_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -39,6 +40,8 @@ struct dir {
 	/* numbers of entries in the order of bytes; NULL when v is in that order */
 	uint32_t *by_name;
 	struct node **children; /* of each entry, or NULL; borrowed */
+	/* the number of the last listing of it, 0: none; a hint, relaxed */
+	_Atomic uint32_t listed;
 };
 
 /*

@@ -13,6 +13,7 @@
 #include "repo/repo.h"
 #include "repo/repo_internal.h"
 #include "repo/resolve.h"
+#include "repo/step.h"
 
 #define NAME_MAX_LEN 255
 
@@ -234,6 +235,7 @@ int repo_open(const struct repo_config *config, struct repo **out, struct xcp_er
 		return ret;
 	}
 	resolve_remember(&how, &resolved);
+	step_remember(config->fetch, &resolved.commit);
 	*out = repo;
 	return 0;
 }

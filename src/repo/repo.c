@@ -16,6 +16,7 @@
 #define NAME_MAX_LEN 255
 #define LINK_MAX_LEN 4095
 #define READ_MAX_LEN ((size_t)1 << 20)
+#define LOG_INTERVAL_MS 60000
 
 const struct repo_identity *repo_identity(const struct repo *repo)
 {
@@ -80,6 +81,29 @@ static struct content *wait_content(const struct repo_wait *wait, const struct o
 	return wait && wait->content && oid_equal(&wait->content->oid, oid) ? wait->content : NULL;
 }
 
+/*
+ * A tree may call anything a file or a directory. -EBADMSG when the object is not what its entry
+ * says.
+ */
+static int check_type(struct repo *repo, struct node *node, enum object_type type)
+{
+	enum object_type want = node_is_dir(node) ? OBJECT_TREE : OBJECT_BLOB;
+	struct buf path = BUF_INIT;
+	char hex[OID_MAX_HEX + 1];
+	unsigned more;
+
+	if (type == want)
+		return 0;
+	if (log_limit_pass(&repo->misnamed, LOG_INTERVAL_MS, &more) &&
+	    !repo_path(repo, node, &path) && buf_str(&path))
+		log_warn("%s: the directory says %s, but the object %s is a %s: the repository is "
+			 "damaged there, and reading it fails",
+			 buf_str(&path), object_type_name(want), oid_to_hex(&node->oid, hex),
+			 object_type_name(type));
+	buf_release(&path);
+	return -EBADMSG;
+}
+
 /* ---- sizes ---- */
 
 /* Whether the size is known without asking anyone. */
@@ -102,18 +126,38 @@ static bool size_known(struct repo *repo, struct node *node, const struct repo_w
 	return true;
 }
 
+#define LISTINGS_FRESH 8 /* a walk lists on, level by level, before it reads */
+
+/* Its directory is among those that were listed last. */
+static bool listed_just_before(const struct repo *repo, const struct node *node)
+{
+	uint32_t now = atomic_load_explicit(&repo->listings, memory_order_relaxed);
+	uint32_t then = atomic_load_explicit(&node_dir(node->parent)->listed, memory_order_relaxed);
+
+	return then && now - then < LISTINGS_FRESH;
+}
+
 static struct walk walk_from(struct repo *repo, struct node *node)
 {
 	return (struct walk){ .fetch = repo->fetch, .memory = repo->walks, .node = node };
+}
+
+static struct fetch_company company_of(const struct repo *repo, struct walk *walk)
+{
+	return (struct fetch_company){ .gather = walk_gather,
+				       .tree = walk_tree,
+				       .count = walk_count,
+				       .children = walk_children,
+				       .arg = walk,
+				       .listed = listed_just_before(repo, walk->node),
+				       .index = walk->node->index };
 }
 
 /* 0 with the size, REPO_PARKED, or an error. */
 static int size_fetch(struct repo *repo, struct node *node, struct repo_wait *wait, uint64_t *out)
 {
 	struct walk walk = walk_from(repo, node);
-	struct fetch_company company = { .gather = walk_sizes,
-					 .arg = &walk,
-					 .tree = node->parent->oid };
+	struct fetch_company company = company_of(repo, &walk);
 	int ret;
 
 	if (!wait)
@@ -139,9 +183,7 @@ static int content_fetch(struct repo *repo, struct node *node, struct repo_wait 
 			 struct content **out)
 {
 	struct walk walk = walk_from(repo, node);
-	struct fetch_company company = { .gather = walk_contents,
-					 .arg = &walk,
-					 .tree = node->parent->oid };
+	struct fetch_company company = company_of(repo, &walk);
 	int ret;
 
 	if (!wait)
@@ -239,8 +281,9 @@ int repo_dir_make(struct repo *repo, struct node *node, struct content *content)
 	struct block *block;
 	int ret;
 
-	if (content->type != OBJECT_TREE)
-		return -EBADMSG;
+	ret = check_type(repo, node, content->type);
+	if (ret)
+		return ret;
 	ret = content_block(content, TREE_MAX_LEN, &block);
 	if (ret)
 		return ret;
@@ -312,6 +355,15 @@ int repo_lookup(struct repo *repo, struct node *dir, const char *name, struct re
 	return 0;
 }
 
+void repo_dir_listed(struct repo *repo, struct node *dir)
+{
+	uint32_t number = atomic_fetch_add_explicit(&repo->listings, 1, memory_order_relaxed) + 1;
+
+	if (node_dir(dir))
+		atomic_store_explicit(&node_dir(dir)->listed, number ? number : 1,
+				      memory_order_relaxed);
+}
+
 int repo_dirent(struct repo *repo, struct node *dir, size_t index, struct repo_dirent *out)
 {
 	const struct dir *loaded = node_dir(dir);
@@ -378,24 +430,37 @@ int repo_getattr(struct repo *repo, struct node *node, struct repo_wait *wait,
 
 /* ---- reading ---- */
 
-static int read_content(struct node *node, struct content *content, uint64_t off, size_t len,
-			struct spans *out)
+/* What `node` names is known to be of this type and size now. */
+static int prove(struct repo *repo, struct node *node, enum object_type type, uint64_t size)
 {
-	if (!node_prove_size(node, content->size))
-		return -ESTALE;
-	return content_read(content, off, len, out);
+	int ret = check_type(repo, node, type);
+
+	if (ret)
+		return ret;
+	return node_prove_size(node, size) ? 0 : -ESTALE;
+}
+
+static int read_content(struct repo *repo, struct node *node, struct content *content, uint64_t off,
+			size_t len, struct spans *out)
+{
+	int ret = prove(repo, node, content->type, content->size);
+
+	return ret ? ret : content_read(content, off, len, out);
 }
 
 /* The same of bytes that were in the cache. */
 static int check_cached(struct repo *repo, struct node *node, struct spans *out)
 {
+	enum object_type type;
 	uint64_t size;
+	int ret;
 
-	if (node_size_proven(node) || !fetch_size_known(repo->fetch, &node->oid, &size) ||
-	    node_prove_size(node, size))
+	if (node_size_proven(node) || !fetch_known(repo->fetch, &node->oid, &type, &size))
 		return 0;
-	spans_release(out);
-	return -ESTALE;
+	ret = prove(repo, node, type, size);
+	if (ret)
+		spans_release(out);
+	return ret;
 }
 
 /* Where a file is, from the root of the commit's tree. */
@@ -434,7 +499,7 @@ static int read_part(struct repo *repo, struct node *node, uint64_t off, size_t 
 	node_hold(node); /* the wait may outlast the node */
 	ret = fetch_part(repo->fetch, &part, wait ? &wait->waiter : NULL, out, &content);
 	if (ret == 1 && content)
-		ret = read_content(node, content, off, len, out);
+		ret = read_content(repo, node, content, off, len, out);
 	else if (ret == 1)
 		ret = node_size_proven(node) || !fetch_has(repo->fetch, &node->oid) ?
 			      0 :
@@ -461,7 +526,7 @@ static int read_small(struct repo *repo, struct node *node, uint64_t off, size_t
 		ret = fetch_read(repo->fetch, &node->oid, off, len, out);
 		return ret ? ret : check_cached(repo, node, out);
 	}
-	ret = read_content(node, content, off, len, out);
+	ret = read_content(repo, node, content, off, len, out);
 	content_unref(content);
 	return ret;
 }
@@ -483,19 +548,20 @@ int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len,
 	if (len > READ_MAX_LEN)
 		len = READ_MAX_LEN;
 	if (content)
-		return read_content(node, content, off, len, out);
+		return read_content(repo, node, content, off, len, out);
 	if (size_known(repo, node, wait, &size) && fetch_is_large(repo->fetch, size))
 		return read_part(repo, node, off, len, wait, out);
 	return read_small(repo, node, off, len, wait, out);
 }
 
-static int link_target(struct node *node, struct content *content, struct block **out)
+static int link_target(struct repo *repo, struct node *node, struct content *content,
+		       struct block **out)
 {
 	struct block *block;
-	int ret;
+	int ret = prove(repo, node, content->type, content->size);
 
-	if (!node_prove_size(node, content->size))
-		return -ESTALE;
+	if (ret)
+		return ret;
 	if (content->size > LINK_MAX_LEN)
 		return -ENAMETOOLONG;
 	ret = content_block(content, LINK_MAX_LEN, &block);
@@ -540,7 +606,7 @@ int repo_readlink(struct repo *repo, struct node *node, struct repo_wait *wait, 
 	ret = link_get(repo, node, wait, &content);
 	if (ret)
 		return ret;
-	ret = link_target(node, content, out);
+	ret = link_target(repo, node, content, out);
 	content_unref(content);
 	return ret;
 }

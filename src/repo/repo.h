@@ -124,6 +124,12 @@ int repo_lookup(struct repo *repo, struct node *dir, const char *name, struct re
 /* Makes sure that the directory's entries are in memory (they stay while the node lives). */
 int repo_dir_load(struct repo *repo, struct node *dir, struct repo_wait *wait);
 
+/*
+ * A reader begins to list a loaded directory: what is asked for in it next is likely to be part of
+ * a walk. Never needed for what is right.
+ */
+void repo_dir_listed(struct repo *repo, struct node *dir);
+
 struct repo_dirent {
 	const char *name; /* borrowed while the node lives */
 	uint32_t mode;	  /* type bits */

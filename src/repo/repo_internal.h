@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+#include "base/log.h"
 #include "repo/inode.h"
 #include "repo/node_internal.h"
 #include "repo/repo.h"
@@ -24,9 +25,11 @@ struct repo {
 	struct node *root;
 	struct inode_table *inodes;
 	struct walk_memory *walks;
+	_Atomic uint32_t listings; /* so many directories were listed; a hint, relaxed */
 
 	_Atomic uint64_t inodes_kept; /* inode_table_changes() of what was written last */
 	atomic_flag keeping;	      /* one thread writes */
+	struct log_limit misnamed;    /* lines about entries of the wrong type */
 };
 
 /*

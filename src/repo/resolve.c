@@ -14,6 +14,7 @@
 #include "remote/remote.h"
 #include "repo/bring.h"
 #include "repo/near.h"
+#include "repo/step.h"
 
 #define FACT_REF "ref"
 #define PEEL_MAX 16 /* tags of tags */
@@ -281,8 +282,10 @@ static int parse(const struct resolve_config *config, struct content *content, s
 static int bring_any(const struct resolve_config *config, const struct oid *oid,
 		     struct content **out, struct xcp_error *err)
 {
-	int ret = bring_commit(config->fetch, oid, "commit", out, err);
+	int ret;
 
+	step_prepare(config->fetch, oid);
+	ret = bring_commit(config->fetch, oid, "commit", out, err);
 	/* Not all of its trees came before, but what did can be shown. */
 	if (is_silence(ret) && !fetch_get(config->fetch, oid, COMMIT_MAX_LEN, out)) {
 		*err = (struct xcp_error){ 0 };

@@ -15,12 +15,12 @@
 #include "base/lock.h"
 #include "git/object.h"
 #include "repo/node_internal.h"
+#include "repo/tree.h"
 
 /* nothing below is walked into; longer paths cannot be named in one call */
-#define DEPTH_MAX 100u
+#define DEPTH_MAX TREE_DEPTH_MAX
 #define PATIENCE_MAX 8192 /* things passed in vain */
 #define TREE_COST 8	  /* a tree is read, decompressed, checked */
-#define TREE_LEN_MAX ((size_t)64 << 20)
 /* after a walk over everything: what is still missing was lost, and may be asked for again */
 #define COVERED_FOR_MS 5000u
 
@@ -262,24 +262,25 @@ static bool walker_stopped(const struct walker *walker)
 
 /* ---- the want's own directory ---- */
 
-static void own_files(struct walker *walker, uint32_t from, uint32_t to)
+static void own_file(struct walker *walker, const struct dir *dir, uint32_t index)
+{
+	struct oid oid;
+
+	if (dir->v[index].kind == DIR_TREE || dir->v[index].kind == DIR_GITLINK)
+		return;
+	oid = dir_oid(dir, index);
+	offer(walker, &oid);
+}
+
+/* Those behind it, then those before it, the nearest first: some walk backwards. */
+static void own_directory(struct walker *walker, uint32_t index)
 {
 	const struct dir *dir = node_dir(walker->dir);
 
-	for (uint32_t i = from; i < to && !walker_stopped(walker); i++) {
-		struct oid oid;
-
-		if (dir->v[i].kind == DIR_TREE || dir->v[i].kind == DIR_GITLINK)
-			continue;
-		oid = dir_oid(dir, i);
-		offer(walker, &oid);
-	}
-}
-
-static void own_directory(struct walker *walker, uint32_t index)
-{
-	own_files(walker, index + 1, (uint32_t)node_dir(walker->dir)->count);
-	own_files(walker, 0, index);
+	for (uint32_t i = index + 1; i < dir->count && !walker_stopped(walker); i++)
+		own_file(walker, dir, i);
+	for (uint32_t i = index; i-- > 0 && !walker_stopped(walker);)
+		own_file(walker, dir, i);
 }
 
 /* ---- the tree ---- */
@@ -287,19 +288,11 @@ static void own_directory(struct walker *walker, uint32_t index)
 /* A tree that is here: one that the kernel's nodes hold, or the cache's. NULL when it is not. */
 static struct block *tree_get(struct walker *walker, const struct oid *oid)
 {
-	struct content *content = NULL;
-	struct block *block = NULL;
-
 	for (const struct node *node = walker->dir; node; node = node->parent) {
 		if (oid_equal(&node->oid, oid) && node_dir(node)->block)
 			return block_ref(node_dir(node)->block);
 	}
-	if (fetch_get(walker->fetch, oid, TREE_LEN_MAX, &content))
-		return NULL;
-	if (content->type == OBJECT_TREE && content_block(content, TREE_LEN_MAX, &block))
-		block = NULL;
-	content_unref(content);
-	return block;
+	return tree_block(walker->fetch, oid);
 }
 
 static void frame_phase(struct frame *frame, enum oid_algo algo, bool files, uint32_t from)
@@ -336,11 +329,6 @@ static bool frame_pop(struct walker *walker)
 	return true;
 }
 
-static bool mode_is_file(enum tree_mode mode)
-{
-	return mode == TREE_MODE_FILE || mode == TREE_MODE_EXEC || mode == TREE_MODE_LINK;
-}
-
 /*
  * The frame's next entry of its phase. False at the end of the tree (a broken one ends where it
  * is broken).
@@ -353,7 +341,7 @@ static bool frame_next(struct walker *walker, struct tree_entry *out)
 		uint32_t off = (uint32_t)((const uint8_t *)out->name - frame->tree->data);
 
 		if (off < frame->from ||
-		    (frame->files ? !mode_is_file(out->mode) : out->mode != TREE_MODE_DIR))
+		    (frame->files ? !tree_mode_is_file(out->mode) : out->mode != TREE_MODE_DIR))
 			continue;
 		walker->at.off[walker->at.depth] = off;
 		return true;
@@ -520,9 +508,9 @@ static void leave_directory(struct walker *walker, struct walk_memory *memory)
 		memory_store(memory, walker->kind, &next);
 }
 
-static int walk_gather(const struct walk *walk, enum kind kind, const struct fetch_budget *budget,
-		       struct fetch_list *out)
+int walk_gather(void *arg, const struct fetch_budget *budget, struct fetch_list *out)
 {
+	const struct walk *walk = arg;
 	struct walker *walker = calloc(1, sizeof(*walker));
 	int ret;
 
@@ -530,7 +518,7 @@ static int walk_gather(const struct walk *walk, enum kind kind, const struct fet
 		return -ENOMEM;
 	walker->fetch = walk->fetch;
 	walker->dir = walk->node->parent;
-	walker->kind = kind;
+	walker->kind = budget->sizes ? KIND_SIZES : KIND_CONTENTS;
 	walker->budget = budget;
 	walker->out = out;
 	walker->patience = PATIENCE_MAX;
@@ -546,12 +534,50 @@ static int walk_gather(const struct walk *walk, enum kind kind, const struct fet
 	return ret;
 }
 
-int walk_sizes(void *arg, const struct fetch_budget *budget, struct fetch_list *out)
+/* ---- the place of a want ---- */
+
+/* The directory so many levels above the file's; NULL above the root. */
+static const struct node *dir_above(const struct walk *walk, unsigned up)
 {
-	return walk_gather(arg, KIND_SIZES, budget, out);
+	const struct node *dir = walk->node->parent;
+
+	while (dir && up--)
+		dir = dir->parent;
+	return dir;
 }
 
-int walk_contents(void *arg, const struct fetch_budget *budget, struct fetch_list *out)
+int walk_tree(void *arg, unsigned up, struct oid *out)
 {
-	return walk_gather(arg, KIND_CONTENTS, budget, out);
+	const struct node *dir = dir_above(arg, up);
+
+	if (!dir)
+		return -ENOENT;
+	*out = dir->oid;
+	return 0;
+}
+
+size_t walk_count(void *arg, unsigned up, size_t max, size_t *out_missing)
+{
+	const struct walk *walk = arg;
+	const struct node *dir = dir_above(walk, up);
+
+	*out_missing = 0;
+	return dir ? tree_count_files(walk->fetch, &dir->oid, max, out_missing) : 0;
+}
+
+int walk_children(void *arg, unsigned up, struct fetch_list *out)
+{
+	const struct node *node = dir_above(arg, up);
+	const struct dir *dir = node ? node_dir(node) : NULL;
+	int ret = dir ? 0 : -ENOENT;
+
+	for (uint32_t i = 0; ret == 0 && i < dir->count; i++) {
+		struct oid oid;
+
+		if (dir->v[i].kind != DIR_TREE)
+			continue;
+		oid = dir_oid(dir, i);
+		ret = fetch_list_add(out, &oid);
+	}
+	return ret;
 }

@@ -2,7 +2,7 @@
  * walk: company for a want: what a reader of this file is likely to ask for next.
  *
  * The order is a crawler's. First the files of the want's own directory, from the want on and
- * then those before it. Then, where the budget allows to leave the directory, what a walk in the
+ * then those before it, the nearest first. Then, where the budget allows to leave the directory, what a walk in the
  * order of readdir comes to next: the directories below, then those behind on each level up. Then
  * the rest of the tree from its beginning.
  *
@@ -32,8 +32,10 @@ struct walk {
 	struct node *node;
 };
 
-/* gather() of fetch_company; `arg` is a struct walk. */
-int walk_sizes(void *arg, const struct fetch_budget *budget, struct fetch_list *out);
-int walk_contents(void *arg, const struct fetch_budget *budget, struct fetch_list *out);
+/* gather(), tree(), count() and children() of fetch_company; `arg` is a struct walk. */
+int walk_gather(void *arg, const struct fetch_budget *budget, struct fetch_list *out);
+int walk_tree(void *arg, unsigned up, struct oid *out);
+size_t walk_count(void *arg, unsigned up, size_t max, size_t *out_missing);
+int walk_children(void *arg, unsigned up, struct fetch_list *out);
 
 #endif

@@ -8,6 +8,7 @@ reason where there is no apt, no mirror or no package.
 
 import glob
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -20,23 +21,17 @@ def real_tree():
     """A bare repository with the upstream files of one package as its only commit."""
     try:
         return repos.once("real-tree.git", _make)
-    except _Missing as reason:
+    except Missing as reason:
         raise tap.Skip(f"no Debian source package could be had: {reason}") from None
 
 
-class _Missing(Exception):
-    pass
+class Missing(Exception):
+    """What was asked for cannot be had; says why."""
 
 
 def _make(path):
     archive = _download(env.folder("apt"))
-    unpacked = env.folder("unpacked")
-    done = subprocess.run(["tar", "-xf", archive, "-C", unpacked], env=env.clean(),
-                          stderr=subprocess.PIPE, check=False)
-    if done.returncode:
-        raise _Missing(f"tar: {done.stderr.decode(errors='replace')}")
-    top = list(unpacked.iterdir())
-    tree = top[0] if len(top) == 1 and top[0].is_dir() else unpacked
+    tree = unpack(archive, env.folder("unpacked"))
     env.git("init", "-q", "--bare", str(path))
     location = ("--git-dir", str(path), "--work-tree", str(tree))
     env.git(*location, "add", "-A", "-f", ".")
@@ -44,44 +39,86 @@ def _make(path):
     env.git("repack", "-q", "-a", "-d", cwd=path)
     (path / "index").unlink()
     if len(repos.blobs(path)) < 1500:
-        raise _Missing(f"{archive.name} has too few files")
+        raise Missing(f"{archive.name} has too few files")
+
+
+def unpack(archive, folder):
+    """Unpacks an archive; returns the folder of its files."""
+    done = subprocess.run(["tar", "-xf", archive, "-C", folder], env=env.clean(),
+                          stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise Missing(f"tar: {done.stderr.decode(errors='replace')}")
+    top = list(folder.iterdir())
+    return top[0] if len(top) == 1 and top[0].is_dir() else folder
 
 
 def _download(folder):
-    sources = folder / "private.sources"
-    sources.write_text(_source_lines())
-    (folder / "lists" / "partial").mkdir(parents=True)
-    (folder / "cache").mkdir()
-    options = ["-qq"]
-    for option in (f"Dir::Etc::sourcelist={sources}", "Dir::Etc::sourceparts=-",
-                   f"Dir::State::lists={folder}/lists", f"Dir::Cache={folder}/cache",
-                   "APT::Sandbox::User=root", "Acquire::Retries=1",
-                   "Acquire::http::Timeout=20", "Acquire::https::Timeout=20"):
-        options += ["-o", option]
-    _apt(folder, "apt-get", *options, "update")
-    reason = "no package asked for"
+    apt, reason = Apt(folder), "no package asked for"
     for package in _PACKAGES:
         try:
-            _apt(folder, "apt-get", *options, "source", "--download-only", package)
-            archives = [a for a in glob.glob(f"{folder}/{package}_*.orig.tar.*")
-                        if not a.endswith(".asc")]
-            if archives:
-                return Path(archives[0])
-        except _Missing as error:
+            return apt.archive(package)
+        except Missing as error:
             reason = error
-    raise _Missing(reason)
+    raise Missing(reason)
 
 
-def _apt(folder, *argv):
-    # The real environment: a proxy that apt needs is allowed here.
-    try:
-        done = subprocess.run(argv, cwd=folder, stdin=subprocess.DEVNULL, timeout=180,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise _Missing(error) from None
-    if done.returncode:
+class Apt:
+    """apt with lists and a cache of its own in a folder; whatever fails raises Missing."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        sources = folder / "private.sources"
+        sources.write_text(_source_lines())
+        (folder / "lists" / "partial").mkdir(parents=True)
+        (folder / "cache").mkdir()
+        self._options = ["-qq"]
+        for option in (f"Dir::Etc::sourcelist={sources}", "Dir::Etc::sourceparts=-",
+                       f"Dir::State::lists={folder}/lists", f"Dir::Cache={folder}/cache",
+                       "APT::Sandbox::User=root", "Acquire::Retries=1",
+                       "Acquire::http::Timeout=20", "Acquire::https::Timeout=20"):
+            self._options += ["-o", option]
+        self._run("apt-get", "update")
+
+    def versions(self, package):
+        """The versions of a source package that the mirror lists, the newest first."""
+        listed = self._run("apt-cache", "madison", package).splitlines()
+        found = [line.split("|")[1].strip() for line in listed if line.endswith("Sources")]
+        return sorted(set(found), key=_VersionKey, reverse=True)
+
+    def archive(self, package, version=None, timeout=180):
+        """Downloads a package's upstream archive; returns its path."""
+        self._run("apt-get", "source", "--download-only",
+                  f"{package}={version}" if version else package, timeout=timeout)
+        version = (version or "*").split(":")[-1].split("-")[0]
+        archives = [a for a in glob.glob(f"{self._folder}/{package}_{version}.orig.tar.*")
+                    if not a.endswith(".asc")]
+        if not archives:
+            raise Missing(f"{package} {version} has no upstream archive")
+        return Path(archives[0])
+
+    def _run(self, program, *argv, timeout=180):
+        # The real environment: a proxy that apt needs is allowed here.
+        try:
+            done = subprocess.run([program, *self._options, *argv], cwd=self._folder,
+                                  stdin=subprocess.DEVNULL, timeout=timeout, check=False,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Missing(error) from None
         lines = done.stdout.decode(errors="replace").strip().splitlines()
-        raise _Missing(f"{argv[0]} {argv[-1]}: {lines[-1] if lines else 'failed'}")
+        if done.returncode:
+            raise Missing(f"{program} {argv[-1]}: {lines[-1] if lines else 'failed'}")
+        return "\n".join(lines)
+
+
+class _VersionKey:
+    """Orders version numbers well enough: digits as numbers, the rest as text."""
+
+    def __init__(self, version):
+        self._parts = [int(part) if part.isdigit() else part
+                       for part in re.split(r"(\d+)", version)]
+
+    def __lt__(self, other):
+        return self._parts < other._parts
 
 
 def _source_lines():
@@ -100,7 +137,7 @@ def _source_lines():
         if os.path.exists(name):
             stanzas += _one_line_sources(Path(name).read_text())
     if not stanzas:
-        raise _Missing("this machine has no apt sources")
+        raise Missing("this machine has no apt sources")
     return "\n\n".join(stanzas) + "\n"
 
 

@@ -469,3 +469,12 @@ def html():
         return answer.send(200, [("Content-Type", "text/html; charset=utf-8")],
                            b"<!DOCTYPE html><html><body>Welcome</body></html>\n")
     return _named("html", act)
+
+
+def babble():
+    """Well-formed packets of no meaning."""
+    def act(answer):
+        _, headers, _ = answer.real()
+        return answer.send(200, headers, wire.pkt(b"size\n") + wire.pkt(b"what you like\n")
+                           + wire.FLUSH)
+    return _named("babble", act)

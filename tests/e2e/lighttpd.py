@@ -65,12 +65,13 @@ class Request:
 class GitHttpServer:
     """Use as a context manager, or start() and stop(); the port stays the same."""
 
-    def __init__(self, authority=None):
+    def __init__(self, authority=None, address="127.0.0.1"):
         self.folder = env.folder("lighttpd")
         self.root = self.folder / "root"
         self.root.mkdir()
         self.repos = served.Served(self.root)
         self.authority = authority
+        self.address = address
         self.port = None
         self._marks = 0
         self._lost = 0                  # requests that a stop() cut off: they are in no log
@@ -110,7 +111,7 @@ class GitHttpServer:
             self._start_backend()
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self.port or 0))
+        listener.bind((self.address, self.port or 0))
         listener.listen(1024)
         self.port = listener.getsockname()[1]
         config = self.folder / "lighttpd.conf"
@@ -162,7 +163,7 @@ class GitHttpServer:
 
     @property
     def base(self):
-        return f"http{'s' if self.authority else ''}://127.0.0.1:{self.port}"
+        return f"http{'s' if self.authority else ''}://{self.address}:{self.port}"
 
     def url(self, name, below="git"):
         return f"{self.base}/{below}/{name}"

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 
 from . import env, proc
 
@@ -30,7 +31,7 @@ class Mount:
     """Use as a context manager, or start() and unmount()."""
 
     def __init__(self, source, *options, cache=None, environ=None, at=None, foreground=False,
-                 timeout=60, under=()):
+                 timeout=60, under=(), log_level="debug"):
         self.source = str(source)
         self.options = [str(o) for o in options]
         self.cache = str(cache or env.folder("cache"))
@@ -43,6 +44,8 @@ class Mount:
         self._foreground = foreground
         self._under = list(under)       # a command that runs the program: valgrind
         self._timeout = timeout
+        self._log_level = log_level
+        self.seconds = None             # that the command took
 
     # life
 
@@ -58,7 +61,9 @@ class Mount:
         if self._foreground:
             self._start_in_front()
         else:
+            began = time.monotonic()
             self.result = proc.xcpfs(*self.argv(), environ=self.environ, timeout=self._timeout)
+            self.seconds = time.monotonic() - began
             if self.result.rc:
                 raise MountFailed(self.result, self.log())
         _live.append(self)
@@ -67,8 +72,8 @@ class Mount:
 
     def argv(self):
         return ["mount", *(["-f"] if self._foreground else []), "--cache-dir", self.cache,
-                "--log-file", self.log_path, "--log-level", "debug", *self.options, self.source,
-                self.path]
+                "--log-file", self.log_path, "--log-level", self._log_level, *self.options,
+                self.source, self.path]
 
     def _start_in_front(self):
         self.process = subprocess.Popen(
@@ -234,7 +239,6 @@ class Readers:
 
     def join(self, timeout=100):
         """Waits for all; returns how many threads are stuck."""
-        import time
         end = time.monotonic() + timeout * env.patience()
         for thread in self.threads:
             thread.join(max(0, end - time.monotonic()))

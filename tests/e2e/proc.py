@@ -124,6 +124,17 @@ def alive(pid):
     return stat is not None and stat[0] not in "ZX"
 
 
+def has_terminal(pid):
+    """Whether a process has a controlling terminal, or one open."""
+    try:
+        names = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    except OSError:
+        names = []
+    stat = _stat(pid)
+    return bool(stat and int(stat[4])) or any(n.startswith(("/dev/pts/", "/dev/tty"))
+                                              for n in names)
+
+
 def program_children():
     """Live processes below this one that run the program."""
     return [p for p in descendants() if alive(p) and _runs_program(p)]

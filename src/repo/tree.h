@@ -1,0 +1,30 @@
+/*
+ * tree: trees that are here, as bytes; for those who look at many of them.
+ *
+ * Threads: any. Never waits for the network; may wait on disk.
+ */
+#ifndef REPO_TREE_H
+#define REPO_TREE_H
+
+#include "base/block.h"
+#include "fetch/fetch.h"
+#include "git/object.h"
+
+#define TREE_DEPTH_MAX 100u /* nothing deeper is looked at: longer paths cannot be named */
+
+static inline bool tree_mode_is_file(enum tree_mode mode)
+{
+	return mode == TREE_MODE_FILE || mode == TREE_MODE_EXEC || mode == TREE_MODE_LINK;
+}
+
+/* A counted reference; NULL when it is not here, or no tree. */
+struct block *tree_block(struct fetch *fetch, const struct oid *oid);
+
+/*
+ * Files and links in it and below, as far as trees are here; counted no further than `max`.
+ * *out_missing (may be NULL): about how many of these are not here, from a sample.
+ */
+size_t tree_count_files(struct fetch *fetch, const struct oid *oid, size_t max,
+			size_t *out_missing);
+
+#endif
