@@ -139,7 +139,7 @@ static void park_locked(struct large *large, const struct stretch *stretch,
 
 	if (starved_off < stretch->off)
 		starved_off = stretch->off;
-	window_starved(&large->windows, window, starved_off);
+	window_starved(&large->windows, window, starved_off, large->fetch->round_trip_ms);
 	waiter->large = large;
 	waiter->off = stretch->off;
 	waiter->len = stretch->len;

@@ -3,7 +3,7 @@
  *
  * What a reader waits for comes first, then what is ahead of the runs. A window is cut into
  * several calls, so that a long link is filled in spite of each connection's slow start, and the
- * reader's next bytes do not come last. Until a remote has shown that it can, two calls at a time
+ * reader's next bytes do not come last. Until a remote has shown that it can, few calls at a time
  * are made: the answer to one that begins the file does not tell a range from the whole.
  */
 #include <errno.h>
@@ -15,8 +15,8 @@
 
 #define RANGES_PER_FILE 16
 #define RANGES_MAX 48
-#define RANGES_UNPROVEN_MAX 2
-#define PIECE_MIN_LEN ((uint64_t)256 << 10)
+#define RANGES_UNPROVEN_MAX 3
+#define PIECE_MIN_LEN ((uint64_t)128 << 10)
 #define PIECE_MAX_LEN ((uint64_t)4 << 20)
 #define PIECES 8
 #define BRIDGE_BLOCKS 2
@@ -144,14 +144,28 @@ static uint64_t plan_len(const struct large *large, const struct plan *plan)
 	return len < rest ? len : rest;
 }
 
+/* A window is not to be larger than what each of those that are read would get. */
+static void share_locked(struct large *large, struct window *window)
+{
+	const struct larges *larges = &large->fetch->larges;
+	const struct large *other;
+	uint64_t count = 0;
+
+	TAILQ_FOREACH(other, &larges->all, entry)
+		count += other->ranges > 0 || !TAILQ_EMPTY(&other->waiters);
+	if (window && count && window->len > larges->budget.max / count)
+		window_shrink(window);
+}
+
 /* Room for it; less where memory is short; one block at least for who has nothing under way. */
 static bool reserve_locked(struct large *large, struct plan *plan)
 {
 	struct budget *budget = &large->fetch->larges.budget;
 
+	if (budget_take(budget, plan_len(large, plan)))
+		return true;
+	share_locked(large, plan->window);
 	while (!budget_take(budget, plan_len(large, plan))) {
-		if (plan->window)
-			window_shrink(plan->window);
 		if (plan->end - plan->first > 1) {
 			plan->end = plan->first + (plan->end - plan->first) / 2;
 			continue;
@@ -232,6 +246,7 @@ int large_start_range(struct fetch *fetch, struct batch *batch, struct remote_ca
 		.size = large->part.size,
 	};
 
+	log_debug("fetch: range off=%" PRIu64 " len=%" PRIu64, spec.off, spec.len);
 	return remote_start_range(fetch->config.remote, &spec, &batch->sink, out);
 }
 

@@ -128,11 +128,14 @@ struct window *windows_read(struct windows *windows, uint64_t off, size_t len)
 	return window;
 }
 
-void window_starved(const struct windows *windows, struct window *window, uint64_t off)
+void window_starved(const struct windows *windows, struct window *window, uint64_t off,
+		    uint64_t round_trip_ms)
 {
+	uint64_t factor = round_trip_ms < WINDOW_LONG_LINK_MS ? 2 : 4;
+
 	if (!window->goes_on || !is_sure(window) || off < window->grown_at)
 		return;
-	window->len = smaller(window->len * 2, windows->max_len);
+	window->len = smaller(window->len * factor, windows->max_len);
 	window->grown_at = window_end(window);
 }
 

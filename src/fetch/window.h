@@ -10,7 +10,8 @@
  *	it begins elsewhere: nothing ahead; half of what was read in a row, till that is
  *	                     WINDOW_SURE_LEN; so a random read costs what it asks for
  *	from then on: `len`, which doubles when the reader starves at bytes that were asked for
- *	                     after the last doubling, and is halved where memory is short
+ *	                     after the last doubling (on a long link, where each such step costs a
+ *	                     round trip, twice), and is halved where memory is short
  *
  * Threads: a struct belongs to whoever holds its owner's lock. No clocks, no I/O.
  */
@@ -26,6 +27,7 @@
 #define WINDOW_MIN_LEN ((uint64_t)128 * 1024)
 #define WINDOW_BACK_LEN ((uint64_t)1 << 20)
 #define WINDOW_COUNT 2
+#define WINDOW_LONG_LINK_MS 30
 
 struct window {
 	uint64_t start;	   /* where the run began */
@@ -48,8 +50,9 @@ void windows_init(struct windows *windows, uint64_t max_len);
 /* A read, answered at once or not. Returns its run. */
 struct window *windows_read(struct windows *windows, uint64_t off, size_t len);
 
-/* The reader of this run waits for bytes at `off`. */
-void window_starved(const struct windows *windows, struct window *window, uint64_t off);
+/* The reader of this run waits for bytes at `off`, which come from afar. */
+void window_starved(const struct windows *windows, struct window *window, uint64_t off,
+		    uint64_t round_trip_ms);
 /* There is no room for what it asks. */
 void window_shrink(struct window *window);
 
