@@ -15,28 +15,40 @@ struct block *tree_block(struct fetch *fetch, const struct oid *oid)
 	return block;
 }
 
-/* Every level is a tree held in memory, and a call of this function. */
-static size_t count_below(struct fetch *fetch, const struct oid *oid, unsigned depth, size_t max)
+struct count {
+	struct fetch *fetch;
+	size_t max, files, trees;
+};
+
+static bool count_is_full(const struct count *count)
 {
-	struct block *tree = depth < TREE_DEPTH_MAX ? tree_block(fetch, oid) : NULL;
+	return count->files >= count->max || count->trees >= count->max;
+}
+
+/* Every level is a tree held in memory, and a call of this function. */
+static void count_below(struct count *count, const struct oid *oid, unsigned depth)
+{
+	struct block *tree = depth < TREE_DEPTH_MAX ? tree_block(count->fetch, oid) : NULL;
 	struct tree_cursor cursor;
 	struct tree_entry entry;
-	size_t count = 0;
 
+	count->trees++;
 	if (!tree)
-		return 0;
+		return;
 	tree_cursor_init(&cursor, (enum oid_algo)oid->algo, tree->data, tree->len);
-	while (count < max && tree_next(&cursor, &entry) == 1) {
+	while (!count_is_full(count) && tree_next(&cursor, &entry) == 1) {
 		if (tree_mode_is_file(entry.mode))
-			count++;
+			count->files++;
 		else if (entry.mode == TREE_MODE_DIR)
-			count += count_below(fetch, &entry.oid, depth + 1, max - count);
+			count_below(count, &entry.oid, depth + 1);
 	}
 	block_unref(tree);
-	return count;
 }
 
 size_t tree_count_files(struct fetch *fetch, const struct oid *oid, size_t max)
 {
-	return count_below(fetch, oid, 0, max);
+	struct count count = { .fetch = fetch, .max = max };
+
+	count_below(&count, oid, 0);
+	return count_is_full(&count) ? max : count.files;
 }

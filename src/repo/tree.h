@@ -20,7 +20,11 @@ static inline bool tree_mode_is_file(enum tree_mode mode)
 /* A counted reference; NULL when it is not here, or no tree. */
 struct block *tree_block(struct fetch *fetch, const struct oid *oid);
 
-/* Files and links in it and below, as far as trees are here; counted no further than `max`. */
+/*
+ * Files and links in it and below, as far as trees are here; counted no further than `max`. With so
+ * many trees it is `max` too: a tree may be in others twice, they twice in others, and so on, and
+ * looking at all paths would never end.
+ */
 size_t tree_count_files(struct fetch *fetch, const struct oid *oid, size_t max);
 
 #endif
