@@ -60,6 +60,7 @@ UNIT_TESTS += %D%/test_reply
 UNIT_TESTS += %D%/test_repo
 UNIT_TESTS += %D%/test_resolve
 UNIT_TESTS += %D%/test_retry
+UNIT_TESTS += %D%/test_seen
 UNIT_TESTS += %D%/test_segment
 UNIT_TESTS += %D%/test_session
 UNIT_TESTS += %D%/test_source
