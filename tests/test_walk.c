@@ -545,7 +545,7 @@ static void test_counting_files_does_not_go_through_paths_without_end(void)
 
 	f = fixture_of_tree(f, &tree);
 	walk = (struct walk){ .fetch = f.fetch, .memory = f.memory, .node = node_at(&f, "one") };
-	CHECK_UINT(walk_count(\&walk, 0, 1000, \&missing), 1000);
+	CHECK_UINT(walk_count(&walk, 0, 1000, &missing), 1000);
 	CHECK(fake_counts(f.fetch).gets < 1100);
 	fixture_close(&f);
 }
@@ -554,11 +554,13 @@ static void test_files_are_counted_up_to_the_bound(void)
 {
 	struct fixture f = fixture_open();
 	struct walk walk = { .fetch = f.fetch, .memory = f.memory, .node = node_at(&f, "a/1") };
+	size_t missing;
 
-	CHECK_UINT(walk_count(\&walk, 0, 100, \&missing), 4);
-	CHECK_UINT(walk_count(\&walk, 1, 100, \&missing), 11);
-	CHECK_UINT(walk_count(\&walk, 1, 8, \&missing), 8);
-	CHECK_UINT(walk_count(\&walk, 2, 100, \&missing), 0);
+	CHECK_UINT(walk_count(&walk, 0, 100, &missing), 4);
+	CHECK_UINT(walk_count(&walk, 1, 100, &missing), 11);
+	CHECK_UINT(missing, 11); /* of which a sample was looked for */
+	CHECK_UINT(walk_count(&walk, 1, 8, &missing), 8);
+	CHECK_UINT(walk_count(&walk, 2, 100, &missing), 0);
 	fixture_close(&f);
 }
 
