@@ -866,6 +866,7 @@ static void test_what_came_is_served_offline(void)
 	set_up(RANGE_CAPS);
 	make_file(8 * MIB, 1);
 	CHECK_INT(read_at(5 * MIB, 100), 1);
+	CHECK(EVENTUALLY(is_quiet())); /* the reader had its bytes before the block was whole */
 	fetch_close(&fetch);
 	config = (struct fetch_config){
 		.cache = cache, .offline = true, .large_limit = 256 * KIB, .identity = "test:repo"
