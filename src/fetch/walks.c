@@ -49,15 +49,15 @@ void fetch_walks_resume_locked(struct fetch *fetch)
 	struct batch *batch;
 
 	TAILQ_FOREACH(batch, &fetch->batches, entry) {
-		if (!batch->held || (far_ahead(fetch, 2) && !wanted_locked(batch)))
+		/* without its call there is nobody to tell; a moment later there is */
+		if (!batch->held || !batch->call || (far_ahead(fetch, 2) && !wanted_locked(batch)))
 			continue;
 		batch->held = false;
 		batch->progress_ms = clock_ms(); /* the silence was ours */
 		if (batch->queued_len >= BATCH_QUEUE_MAX / 2)
 			continue; /* the ingest resumes it */
 		batch->paused = false;
-		if (batch->call)
-			remote_call_resume(batch->call);
+		remote_call_resume(batch->call);
 	}
 }
 
