@@ -1610,6 +1610,19 @@ static void test_a_walk_may_be_held_and_resumed_before_its_start_returns(void)
 	tear_down();
 }
 
+static void test_what_comes_in_the_background_waits_for_no_reader(void)
+{
+	clock_fake(5000);
+	set_up(WALK_CAPS);
+	make_grove();
+	grow_grove();
+	set_far_ahead(true);
+	CHECK_INT(fetch_fill(fetch, &grove.root, true), FETCH_FILL_ASKED);
+	CHECK(settle());
+	CHECK_INT(fetch_fill(fetch, &grove.root, true), FETCH_FILL_HERE);
+	tear_down();
+}
+
 static void test_a_walk_that_breaks_off_leaves_its_waits_to_ask_by_id(void)
 {
 	struct wait wait;
@@ -2035,6 +2048,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_who_waits_long_for_a_walk_goes_out_alone);
 	TAP_RUN(test_a_walk_far_ahead_of_its_readers_pauses_till_they_follow);
 	TAP_RUN(test_a_walk_may_be_held_and_resumed_before_its_start_returns);
+	TAP_RUN(test_what_comes_in_the_background_waits_for_no_reader);
 	TAP_RUN(test_a_walk_that_breaks_off_leaves_its_waits_to_ask_by_id);
 	TAP_RUN(test_a_refused_limit_ends_walks_and_nothing_else);
 	TAP_RUN(test_a_file_that_nobody_listed_tells_its_size_by_coming);

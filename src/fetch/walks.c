@@ -37,7 +37,7 @@ static bool wanted_locked(const struct batch *batch)
 
 bool fetch_walk_may_go_on_locked(struct fetch *fetch, struct batch *batch)
 {
-	if (batch->way != WAY_SUBTREE)
+	if (batch->way != WAY_SUBTREE || batch->lane == LANE_FILL)
 		return true;
 	/* Once held it stays so, whatever bytes were on their way, until it is resumed. */
 	batch->held = batch->held || (far_ahead(fetch, 1) && !wanted_locked(batch));
