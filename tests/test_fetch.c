@@ -1610,6 +1610,41 @@ static void test_a_walk_may_be_held_and_resumed_before_its_start_returns(void)
 	tear_down();
 }
 
+static void test_who_waits_long_for_a_walk_behind_another_goes_out_alone(void)
+{
+	struct oid elsewhere;
+	struct wait first, wait;
+
+	clock_fake(1000);
+	set_up(WALK_CAPS);
+	make_grove();
+	elsewhere = fake_add(remote, OBJECT_TREE, "elsewhere", 9);
+	read_folder(0);
+	read_folder(1);
+	fake_hold(remote, true);
+	CHECK_INT(want_in(&first, 2, 0), 0);
+	CHECK(fake_wait_calls(remote, 3));
+	/* another walk begins, in what is not below the first one's tree */
+	grove.folders[4].trees[1] = elsewhere;
+	lock_take(&fetch->lock);
+	fetch_carrier_of_tree_locked(fetch, &elsewhere, FLIGHT_SUBTREE);
+	lock_give(&fetch->lock);
+	CHECK_INT(want_in(&wait, 4, 0), 0);
+	fetch_tick(fetch);
+	CHECK_UINT(fake_calls(remote), 3);
+	clock_fake_advance(3100);
+	fetch_tick(fetch);
+	CHECK(fake_wait_calls(remote, 4));
+	CHECK(fake_wanted(remote, 3, &grove.folders[4].blobs[0]));
+	fake_hold(remote, false);
+	CHECK_INT(result(&wait), 0);
+	CHECK_INT(result(&first), 0);
+	wait_release(&wait);
+	wait_release(&first);
+	CHECK(settle());
+	tear_down();
+}
+
 static void test_what_comes_in_the_background_waits_for_no_reader(void)
 {
 	clock_fake(5000);
@@ -1620,6 +1655,28 @@ static void test_what_comes_in_the_background_waits_for_no_reader(void)
 	CHECK_INT(fetch_fill(fetch, &grove.root, true), FETCH_FILL_ASKED);
 	CHECK(settle());
 	CHECK_INT(fetch_fill(fetch, &grove.root, true), FETCH_FILL_HERE);
+	tear_down();
+}
+
+static void test_who_waits_long_for_the_background_goes_out_alone(void)
+{
+	struct wait wait;
+
+	clock_fake(5000);
+	set_up(WALK_CAPS);
+	make_grove();
+	fake_hold(remote, true);
+	CHECK_INT(fetch_fill(fetch, &grove.root, true), FETCH_FILL_ASKED);
+	CHECK(fake_wait_calls(remote, 1));
+	CHECK_INT(want_in(&wait, 2, 0), 0);
+	clock_fake_advance(3100);
+	fetch_tick(fetch);
+	CHECK(fake_wait_calls(remote, 2));
+	CHECK(fake_wanted(remote, 1, &grove.folders[2].blobs[0]));
+	fake_hold(remote, false);
+	CHECK_INT(result(&wait), 0);
+	wait_release(&wait);
+	CHECK(settle());
 	tear_down();
 }
 
@@ -2048,7 +2105,9 @@ int main(int argc, char **argv)
 	TAP_RUN(test_who_waits_long_for_a_walk_goes_out_alone);
 	TAP_RUN(test_a_walk_far_ahead_of_its_readers_pauses_till_they_follow);
 	TAP_RUN(test_a_walk_may_be_held_and_resumed_before_its_start_returns);
+	TAP_RUN(test_who_waits_long_for_a_walk_behind_another_goes_out_alone);
 	TAP_RUN(test_what_comes_in_the_background_waits_for_no_reader);
+	TAP_RUN(test_who_waits_long_for_the_background_goes_out_alone);
 	TAP_RUN(test_a_walk_that_breaks_off_leaves_its_waits_to_ask_by_id);
 	TAP_RUN(test_a_refused_limit_ends_walks_and_nothing_else);
 	TAP_RUN(test_a_file_that_nobody_listed_tells_its_size_by_coming);
