@@ -338,7 +338,7 @@ static void fill_entry(struct listing *listing, const struct repo_dirent *dirent
 
 	if (!node)
 		return;
-	repo_attr_now(listing->repo, node, &attr);
+	repo_attr_tell(listing->repo, node, &attr);
 	if (attr.size_known)
 		reply_entry_param(session, node, &attr, entry);
 	else

@@ -31,8 +31,12 @@
  * then replies and frees. The interrupt that became the holder replies from inside: libfuse keeps
  * the request until it returns.
  *
- * Lock order: libfuse's request, list, parked, then fetch's. None is held while an op runs or a
- * reply is sent, but for the first in an interrupt.
+ * The wait is released after the reply. That may wake others (repo's blind reads), in an interrupt
+ * under the lock of the request that it ended: those others take no such lock but their own, and
+ * wake nobody.
+ *
+ * Lock order: libfuse's request, list, parked, then repo's and fetch's. None is held while an op
+ * runs or a reply is sent, but for the first in an interrupt.
  *
  * Threads: any.
  */

@@ -86,7 +86,7 @@ void reply_found(struct op *op, struct node *node)
 	struct fuse_entry_param entry;
 	struct repo_attr attr;
 
-	repo_attr_now(node_repo(node), node, &attr);
+	repo_attr_tell(node_repo(node), node, &attr);
 	reply_entry_param(session, node, &attr, &entry);
 	if (fuse_reply_entry(hand_over(op), &entry) != 0)
 		node_forget(session->nodes, node, 1);

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 
-from e2e import faults, proc, repos, tap
+from e2e import env, faults, proc, repos, tap
 from e2e.lighttpd import GitHttpServer
 from e2e.mounts import SYS_PREAD, SYS_READ, Mount, Readers, read_whole
 
@@ -58,8 +58,22 @@ class Stalled:
         small = [p for p, (_, size) in self.blobs.items() if size < MIB]
         self.cold = random.Random(2).sample(small, 500)
 
+    def folder(self):
+        """One with files that are going to be read, and others."""
+        return os.path.dirname(self.cold[0])
+
     def park(self, t):
-        readers = Readers(self.cold, lambda p: read_whole(self.mount.join(p))).start()
+        """All are open before the first is read: the kernel has heard no size."""
+        opened = threading.Barrier(len(self.cold))
+
+        def read(path):
+            fd = os.open(self.mount.join(path), os.O_RDONLY)
+            try:
+                opened.wait(60 * env.patience())
+                return b"".join(iter(lambda: os.read(fd, MIB), b""))
+            finally:
+                os.close(fd)
+        readers = Readers(self.cold, read).start()
         parked = proc.wait_until(
             lambda: readers.blocked_in((SYS_READ, SYS_PREAD)) + len(readers.results) >= 500
             and self.rule.gate.waiting, 60, "500 reads to be parked", fail=False)
@@ -85,33 +99,70 @@ def test_a_stalled_server_stops_nobody_else(t):
     t.at_most(hits, MIB // (64 << 10), "read requests of the kernel for 1 MiB")
     t.at_least(hits, 1, "read requests of the kernel for 1 MiB")
 
-    folder = os.path.dirname(w.cold[0])
-    names = [p for p in w.blobs if os.path.dirname(p) == folder]
+    folder = w.folder()
+    names = [p for p in w.blobs if os.path.dirname(p) == folder and p not in w.cold]
+    t.at_least(len(names), 10, "names in the folder that nobody reads")
     done = Readers(names, lambda p: w.mount.stat(p).st_size).start()
-    t.equal(done.join(20), 0, "stat of every name in a folder of parked files comes back")
-    t.equal({p: s for p, s in done.results.items()}, {p: w.blobs[p][1] for p in names}, "sizes")
+    t.equal(done.join(20), 0, "stat of every name that nobody reads comes back")
+    t.equal(done.results, {p: w.blobs[p][1] for p in names}, "sizes")
     t.raises(2, os.lstat, w.mount.join(folder + b"/none"))
 
-    for command in ("cat", "md5sum"):
-        path = w.mount.join(w.cold[3])
-        child = subprocess.Popen([command, path], stdout=subprocess.DEVNULL,
-                                 stderr=subprocess.DEVNULL, preexec_fn=_default_sigint)
-        waits = proc.wait_until(lambda c=child: blocked(c.pid), 20, fail=False)
-        t.ok(waits, f"{command} waits")
-        child.send_signal(signal.SIGINT)
-        t.equal(wait(child), -signal.SIGINT, f"Ctrl-C ends {command}")
+    read = [p for p in w.cold if os.path.dirname(p) == folder]
+    stats = Readers(read, lambda p: w.mount.stat(p).st_size).start()
+    for command in ("cat", "md5sum", "stat"):
+        ends_with_ctrl_c(t, [command, w.mount.join(w.cold[3])])
+    t.equal(stats.results, {}, "sizes told of files whose reads wait")
     t.equal(w.rule.gate.waiting > 0, True, "the server still stalls")
     t.equal(len(readers.results) < 500, True, "the readers still wait")
 
     w.rule.release()
-    t.equal(readers.join(), 0, "stuck threads when the server goes on")
-    t.equal(readers.errors, {}, "errors")
+    t.equal(readers.join() + stats.join(), 0, "stuck threads when the server goes on")
+    t.equal((readers.errors, stats.errors), ({}, {}), "errors")
+    t.equal(stats.results, {p: w.blobs[p][1] for p in read}, "sizes of what was read")
     want = contents(w.clone, w.cold)
     t.equal([p for p in w.cold if readers.results.get(p) != want[p]], [], "wrong bytes")
     w.mount.idle()
     t.equal(w.mount.stats()["flights"], 0, "flights at the end")
     t.ok(w.mount.read("d03/three.bin") == (w.clone / "d03/three.bin").read_bytes(),
          "the mount still serves")
+
+
+@tap.limit(240)
+def test_ctrl_c_ends_ls_of_a_folder_that_is_being_read(t):
+    w = Stalled(t)
+    w.mount.list(w.folder())
+    readers = w.park(t)
+    path = w.mount.join(w.folder())
+    for command in (["ls", "-l", path], ["find", path, "-size", "+1"], ["du", "-a", path]):
+        ends_with_ctrl_c(t, command)
+    t.equal(len(readers.results), 0, "reads that have ended")
+    w.rule.release()
+    t.equal(readers.join(), 0, "stuck threads when the server goes on")
+    listing = subprocess.run(["ls", "-l", path], capture_output=True, check=False)
+    t.equal(listing.returncode, 0, "ls -l afterwards")
+    t.equal(sizes_listed(listing.stdout), sizes_in(w.blobs, w.folder()), "sizes that ls shows")
+
+
+def sizes_listed(text):
+    rows = [line.split(maxsplit=8) for line in text.splitlines()]
+    return {row[8]: int(row[4]) for row in rows if row[0].startswith(b"-")}
+
+
+def sizes_in(blobs, folder):
+    return {os.path.basename(p): size for p, (_, size) in blobs.items()
+            if os.path.dirname(p) == folder}
+
+
+def ends_with_ctrl_c(t, command):
+    """A program that waits for the mount ends by a signal, and never sleeps where none comes."""
+    name = command[0]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                             preexec_fn=_default_sigint)
+    t.ok(proc.wait_until(lambda: blocked(child.pid), 20, fail=False), f"{name} waits")
+    t.equal([proc.state(child.pid) for _ in range(50)].count("D"), 0,
+            f"{name} in uninterruptible sleep")
+    child.send_signal(signal.SIGINT)
+    t.equal(wait(child, 1 * env.patience()), -signal.SIGINT, f"Ctrl-C ends {name}")
 
 
 def _default_sigint():
@@ -203,6 +254,7 @@ def test_readers_of_one_large_file(t):
 tap.run([
     test_a_thousand_readers_on_cold_files,
     test_a_stalled_server_stops_nobody_else,
+    test_ctrl_c_ends_ls_of_a_folder_that_is_being_read,
     test_ctrl_c_ends_a_stat_that_waits,
     test_killed_readers_leave_nothing,
     test_readers_of_one_large_file,

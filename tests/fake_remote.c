@@ -74,6 +74,7 @@ struct remote {
 	bool unnamed, deltas;
 	unsigned damages, cuts, breaks;
 	size_t stall;
+	void (*linger)(void);
 };
 
 /* ---- answering ---- */
@@ -425,21 +426,22 @@ static void call_start(struct remote *remote, struct remote_call *call, struct r
 	lock_give(&remote->lock);
 }
 
-static int start(struct remote *remote, const struct oid *wants, size_t count,
-		 struct remote_sink *sink, struct remote_call **out, const struct fake_seen *seen)
-{
-	call_start(remote, call_new(remote, sink, wants, count, seen), out);
-	return 0;
-}
-
 int remote_start_fetch(struct remote *remote, const struct fetch_spec *spec,
 		       struct remote_sink *sink, struct remote_call **out)
 {
 	struct fake_seen seen = { .deepen = spec->deepen };
+	void (*linger)(void);
 
 	if (spec->filter)
 		snprintf(seen.filter, sizeof(seen.filter), "%s", spec->filter);
-	return start(remote, spec->wants, spec->want_count, sink, out, &seen);
+	call_start(remote, call_new(remote, sink, spec->wants, spec->want_count, &seen), out);
+	lock_take(&remote->lock);
+	linger = remote->linger;
+	remote->linger = NULL;
+	lock_give(&remote->lock);
+	if (linger)
+		linger();
+	return 0;
 }
 
 int remote_start_sizes(struct remote *remote, const struct oid *oids, size_t count,
@@ -447,7 +449,8 @@ int remote_start_sizes(struct remote *remote, const struct oid *oids, size_t cou
 {
 	const struct fake_seen seen = { .sizes = true };
 
-	return start(remote, oids, count, sink, out, &seen);
+	call_start(remote, call_new(remote, sink, oids, count, &seen), out);
+	return 0;
 }
 
 int remote_start_range(struct remote *remote, const struct range_spec *spec,
@@ -667,6 +670,11 @@ void fake_stall(struct remote *remote, size_t after)
 void fake_deltas(struct remote *remote, bool deltas)
 {
 	SET(remote->deltas = deltas);
+}
+
+void fake_linger(struct remote *remote, void (*linger)(void))
+{
+	SET(remote->linger = linger);
 }
 
 size_t fake_calls(struct remote *remote)

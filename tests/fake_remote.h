@@ -62,6 +62,9 @@ void fake_stall(struct remote *remote, size_t after);
 void fake_deltas(struct remote *remote,
 		 bool deltas); /* blobs are sent as deltas of the one before */
 
+/* Called when the next call for objects has been started, before its start returns. */
+void fake_linger(struct remote *remote, void (*linger)(void));
+
 /* ---- ranges ---- */
 
 /* `path` of any commit is this blob from now on. */

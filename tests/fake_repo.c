@@ -100,11 +100,6 @@ bool repo_wait_cancel(struct repo_wait *wait)
 	return won;
 }
 
-void repo_wait_release(struct repo_wait *wait)
-{
-	(void)wait;
-}
-
 unsigned fake_waiting(void)
 {
 	pthread_mutex_lock(&waits.lock);
@@ -133,6 +128,8 @@ struct node {
 	_Atomic bool closed[FAKE_GATE_COUNT];
 	_Atomic unsigned falsely[FAKE_GATE_COUNT];
 	_Atomic unsigned lookups;
+	_Atomic unsigned blind;
+	_Atomic bool told;
 };
 
 struct repo {
@@ -254,6 +251,36 @@ void fake_open_gate(struct node *node, enum fake_gate gate, int status)
 	} while (node->falsely[gate] != 0 && node->falsely[gate]--);
 }
 
+/* ---- blind reads ---- */
+
+void fake_blind_begin(struct node *node, struct repo_wait *wait)
+{
+	if (wait->blind.read || node->told)
+		return;
+	wait->blind.read = node;
+	node->blind++;
+}
+
+int fake_blind_pass(struct node *node, struct repo_wait *wait)
+{
+	if (node->blind == 0)
+		return 0;
+	int rc = fake_park(wait, &node->blind);
+
+	if (rc == REPO_PARKED && node->blind == 0)
+		fake_wake(&node->blind, 0); /* it ended meanwhile */
+	return rc;
+}
+
+void repo_wait_release(struct repo_wait *wait)
+{
+	struct node *node = wait->blind.read;
+
+	wait->blind.read = NULL;
+	if (node && --node->blind == 0)
+		fake_wake(&node->blind, 0);
+}
+
 /*
  * Under the wait's own lock a gate cannot open between the look and the registration, as with a
  * real flight.
@@ -347,14 +374,28 @@ void repo_attr_now(struct repo *repo, struct node *node, struct repo_attr *out)
 				   .mtime_s = 1000000000 };
 }
 
+void repo_attr_tell(struct repo *repo, struct node *node, struct repo_attr *out)
+{
+	repo_attr_now(repo, node, out);
+	if (node->blind != 0) {
+		out->size = REPO_SIZE_PLACEHOLDER;
+		out->size_known = false;
+	}
+	node->told = out->size_known;
+}
+
 int repo_getattr(struct repo *repo, struct node *node, struct repo_wait *wait,
 		 struct repo_attr *out)
 {
-	int rc = pass(node, FAKE_SIZE, wait);
+	int rc = fake_blind_pass(node, wait);
 
 	if (rc == 0)
-		repo_attr_now(repo, node, out);
-	return rc;
+		rc = pass(node, FAKE_SIZE, wait);
+	if (rc != 0)
+		return rc;
+	repo_attr_now(repo, node, out);
+	node->told = true;
+	return 0;
 }
 
 int repo_lookup(struct repo *repo, struct node *dir, const char *name, struct repo_wait *wait,
@@ -437,9 +478,11 @@ static struct block *content(struct node *node, uint64_t off, size_t len)
 int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len,
 	      struct repo_wait *wait, struct spans *out)
 {
+	(void)repo;
+	if (wait && node->closed[FAKE_CONTENT])
+		fake_blind_begin(node, wait);
 	int rc = pass(node, FAKE_CONTENT, wait);
 
-	(void)repo;
 	if (rc != 0)
 		return rc;
 	node->closed[FAKE_SIZE] = false; /* who has the content knows its size */

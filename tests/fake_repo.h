@@ -52,6 +52,11 @@ unsigned fake_waiting(void);	    /* now, on whatever */
 void fake_wait_waiting(unsigned n); /* until that many wait (at least) */
 unsigned fake_lookups(const struct node *node);
 
+/* A blind read, as repo's (blind.h): counted once for each wait, until that is released. */
+void fake_blind_begin(struct node *node, struct repo_wait *wait);
+/* REPO_PARKED while there are any; a `wait` of NULL asks. */
+int fake_blind_pass(struct node *node, struct repo_wait *wait);
+
 /* The waiting alone, for tests that have no tree: parks on `key`. */
 int fake_park(struct repo_wait *wait, const void *key);
 unsigned fake_wake(const void *key, int status); /* returns how many */

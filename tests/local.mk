@@ -13,6 +13,7 @@ E2E_PENDING =
 FUZZ_TARGETS =
 
 UNIT_TESTS += %D%/test_ahead
+UNIT_TESTS += %D%/test_blind
 UNIT_TESTS += %D%/test_block
 UNIT_TESTS += %D%/test_blocks
 UNIT_TESTS += %D%/test_broker
@@ -59,6 +60,7 @@ UNIT_TESTS += %D%/test_reply
 UNIT_TESTS += %D%/test_repo
 UNIT_TESTS += %D%/test_resolve
 UNIT_TESTS += %D%/test_retry
+UNIT_TESTS += %D%/test_seen
 UNIT_TESTS += %D%/test_segment
 UNIT_TESTS += %D%/test_session
 UNIT_TESTS += %D%/test_source

@@ -1565,7 +1565,8 @@ static void test_who_waits_long_for_a_walk_goes_out_alone(void)
 	tear_down();
 }
 
-static bool is_held(void)
+/* Whether the last call that was made is held, and what came of it was worked off. */
+static bool is_held(bool started)
 {
 	for (unsigned i = 0; i < 1000; i++) {
 		const struct batch *batch;
@@ -1573,13 +1574,31 @@ static bool is_held(void)
 
 		lock_take(&fetch->lock);
 		batch = TAILQ_FIRST(&fetch->batches);
-		held = batch && batch->held && !batch->queued_len;
+		held = batch && batch->held && (!started || !batch->queued_len);
 		lock_give(&fetch->lock);
 		if (held)
 			return true;
 		usleep(10000);
 	}
 	return false;
+}
+
+/* As if so much lay there unread, or nothing. */
+static void set_far_ahead(bool far)
+{
+	atomic_store(&fetch->ahead.total_brought, 1);
+	atomic_store(&fetch->ahead.total_bytes, far ? (uint64_t)1 << 40 : 0);
+	atomic_store(&fetch->ahead.unread, far);
+}
+
+/* More than what the reader that begins a walk waits for. */
+static void grow_grove(void)
+{
+	for (uint32_t i = 0; i < 40; i++) {
+		struct oid oid = fake_add_blob(remote, 30000, 1000 + i);
+
+		fake_include(remote, &grove.folders[4].trees[0], &oid);
+	}
 }
 
 static void test_a_walk_far_ahead_of_its_readers_pauses_till_they_follow(void)
@@ -1589,28 +1608,121 @@ static void test_a_walk_far_ahead_of_its_readers_pauses_till_they_follow(void)
 	clock_fake(1000);
 	set_up(WALK_CAPS);
 	make_grove();
-	/* more than what the reader that begins it waits for */
-	for (uint32_t i = 0; i < 40; i++) {
-		struct oid oid = fake_add_blob(remote, 30000, 1000 + i);
-
-		fake_include(remote, &grove.folders[4].trees[0], &oid);
-	}
+	grow_grove();
 	begin_walk(&wait);
-	atomic_store(&fetch->ahead.total_brought, 1);
-	atomic_store(&fetch->ahead.total_bytes, (uint64_t)1 << 40);
-	atomic_store(&fetch->ahead.unread, 1);
+	set_far_ahead(true);
 	CHECK_INT(result(&wait), 0);
 	wait_release(&wait);
-	if (is_held()) {
+	if (is_held(true)) {
 		CHECK(fake_ended(remote) == 2);
-		atomic_store(&fetch->ahead.unread, 0);
-		atomic_store(&fetch->ahead.total_bytes, 0);
+		set_far_ahead(false);
 		fetch_tick(fetch);
 	} else {
 		CHECK(!"the walk paused");
 	}
 	CHECK(settle());
 	CHECK_UINT(fake_calls(remote), 3);
+	tear_down();
+}
+
+static struct wait linger_wait;
+
+/* The start of a walk's call takes so long that its reader leaves, it is held, and resumed. */
+static void linger(void)
+{
+	CHECK(fetch_cancel(fetch, &linger_wait.waiter));
+	set_far_ahead(true);
+	fake_hold(remote, false);
+	CHECK(is_held(false));
+	set_far_ahead(false);
+	fetch_tick(fetch);
+}
+
+static void test_a_walk_may_be_held_and_resumed_before_its_start_returns(void)
+{
+	clock_fake(1000);
+	set_up(WALK_CAPS);
+	make_grove();
+	grow_grove();
+	read_folder(0);
+	read_folder(1);
+	fake_hold(remote, true);
+	fake_linger(remote, linger);
+	CHECK_INT(want_in(&linger_wait, 2, 0), 0);
+	fetch_tick(fetch);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 3);
+	read_folder(3);
+	tear_down();
+}
+
+static void test_who_waits_long_for_a_walk_behind_another_goes_out_alone(void)
+{
+	struct oid elsewhere;
+	struct wait first, wait;
+
+	clock_fake(1000);
+	set_up(WALK_CAPS);
+	make_grove();
+	elsewhere = fake_add(remote, OBJECT_TREE, "elsewhere", 9);
+	read_folder(0);
+	read_folder(1);
+	fake_hold(remote, true);
+	CHECK_INT(want_in(&first, 2, 0), 0);
+	CHECK(fake_wait_calls(remote, 3));
+	/* another walk begins, in what is not below the first one's tree */
+	grove.folders[4].trees[1] = elsewhere;
+	lock_take(&fetch->lock);
+	fetch_carrier_of_tree_locked(fetch, &elsewhere, FLIGHT_SUBTREE);
+	lock_give(&fetch->lock);
+	CHECK_INT(want_in(&wait, 4, 0), 0);
+	fetch_tick(fetch);
+	CHECK_UINT(fake_calls(remote), 3);
+	clock_fake_advance(3100);
+	fetch_tick(fetch);
+	CHECK(fake_wait_calls(remote, 4));
+	CHECK(fake_wanted(remote, 3, &grove.folders[4].blobs[0]));
+	fake_hold(remote, false);
+	CHECK_INT(result(&wait), 0);
+	CHECK_INT(result(&first), 0);
+	wait_release(&wait);
+	wait_release(&first);
+	CHECK(settle());
+	tear_down();
+}
+
+static void test_what_comes_in_the_background_waits_for_no_reader(void)
+{
+	clock_fake(5000);
+	set_up(WALK_CAPS);
+	make_grove();
+	grow_grove();
+	set_far_ahead(true);
+	CHECK_INT(fetch_fill(fetch, &grove.root, true), FETCH_FILL_ASKED);
+	CHECK(settle());
+	CHECK_INT(fetch_fill(fetch, &grove.root, true), FETCH_FILL_HERE);
+	tear_down();
+}
+
+static void test_who_waits_long_for_the_background_goes_out_alone(void)
+{
+	struct wait wait;
+
+	clock_fake(5000);
+	set_up(WALK_CAPS);
+	make_grove();
+	fake_hold(remote, true);
+	CHECK_INT(fetch_fill(fetch, &grove.root, true), FETCH_FILL_ASKED);
+	CHECK(fake_wait_calls(remote, 1));
+	CHECK_INT(want_in(&wait, 2, 0), 0);
+	clock_fake_advance(3100);
+	fetch_tick(fetch);
+	CHECK(fake_wait_calls(remote, 2));
+	CHECK(fake_wanted(remote, 1, &grove.folders[2].blobs[0]));
+	fake_hold(remote, false);
+	CHECK_INT(result(&wait), 0);
+	wait_release(&wait);
+	CHECK(settle());
 	tear_down();
 }
 
@@ -2040,6 +2152,10 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_walk_that_nobody_follows_is_cancelled);
 	TAP_RUN(test_who_waits_long_for_a_walk_goes_out_alone);
 	TAP_RUN(test_a_walk_far_ahead_of_its_readers_pauses_till_they_follow);
+	TAP_RUN(test_a_walk_may_be_held_and_resumed_before_its_start_returns);
+	TAP_RUN(test_who_waits_long_for_a_walk_behind_another_goes_out_alone);
+	TAP_RUN(test_what_comes_in_the_background_waits_for_no_reader);
+	TAP_RUN(test_who_waits_long_for_the_background_goes_out_alone);
 	TAP_RUN(test_a_walk_that_breaks_off_leaves_its_waits_to_ask_by_id);
 	TAP_RUN(test_a_refused_limit_ends_walks_and_nothing_else);
 	TAP_RUN(test_a_file_that_nobody_listed_tells_its_size_by_coming);

@@ -1038,6 +1038,40 @@ static void test_a_pause_is_no_stall(void)
 	free(answer);
 }
 
+/* curl has the nonsense in its hands, and nothing more comes: nobody else would end it. */
+static void test_nonsense_behind_a_pause_ends_the_call(void)
+{
+	size_t answer_len;
+	char *answer = make_answer(24 << 10, &answer_len);
+	const struct web_reply script[] = { { .status = 200,
+					      .type = RESULT,
+					      .body = answer,
+					      .len = answer_len + 1,
+					      .send_len = answer_len,
+					      .stall = true },
+					    good_refs };
+	struct ref_list refs = { 0 };
+	struct remote_call *call;
+
+	memcpy(answer + answer_len - 4, "zzzz", 4);
+	CHECK(stage(script, COUNT(script)));
+	collector.pause_every = 8 << 20;
+	collector.pause_at = 1000;
+	CHECK_INT(remote_connect(place.remote, caps_text, NULL), 0);
+	CHECK_INT(start_fetch(NULL, &call), 0);
+	collector_wait_bytes(&collector, 1000);
+	remote_call_resume(call);
+	/* Another call goes all the way through the network thread, behind that. */
+	CHECK_INT(remote_refs(place.remote, NULL, 0, &refs, NULL), 0);
+	CHECK(collector.done);
+	if (!collector.done)
+		remote_call_cancel(call);
+	CHECK_INT(collector_wait(&collector), REMOTE_BROKEN);
+	ref_list_release(&refs);
+	leave();
+	free(answer);
+}
+
 static void test_a_canceled_call_ends_at_once(void)
 {
 	const struct web_reply script[] = { { .status = -1 } };
@@ -1187,6 +1221,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_large_request_is_compressed);
 	TAP_RUN(test_a_pause_holds_the_answer_until_it_is_resumed);
 	TAP_RUN(test_a_pause_is_no_stall);
+	TAP_RUN(test_nonsense_behind_a_pause_ends_the_call);
 	TAP_RUN(test_a_canceled_call_ends_at_once);
 	TAP_RUN(test_a_call_paused_for_good_can_be_canceled);
 	TAP_RUN(test_closing_cancels_what_runs);

@@ -300,6 +300,109 @@ static void test_woken_and_interrupted_before_the_return(void)
 	CHECK_UINT(fake_waiting(), 0);
 }
 
+/* ---- one that waits for another's reply ---- */
+
+struct blind_pair {
+	struct fake *fake;
+	struct node *file;
+	struct fuse_req read, stat;
+	unsigned read_answers; /* when the stat was answered */
+};
+
+static int run_blind_read(struct op *op, struct repo_wait *wait)
+{
+	if (wait)
+		fake_blind_begin(op->node, wait);
+	return run(op, wait);
+}
+
+static int run_blind_stat(struct op *op, struct repo_wait *wait)
+{
+	struct blind_pair *pair = (struct blind_pair *)op->req->key;
+	int rc = fake_blind_pass(op->node, wait);
+
+	if (rc == 0)
+		pair->read_answers = pair->read.answers;
+	return rc;
+}
+
+static const struct op_class blind_read_class = { SESSION_READ_HIT, run_blind_read, NULL };
+static const struct op_class blind_stat_class = { SESSION_GETATTR, run_blind_stat, NULL };
+
+static void start_on(struct fuse_req *req, const struct op_class *what, struct node *node)
+{
+	struct op op = { .class = what, .session = &session, .req = req, .start_ns = clock_ns() };
+
+	op.node = node;
+	parked_start(&list, &op);
+}
+
+static void blind_pair_start(struct blind_pair *pair)
+{
+	struct node_table *nodes;
+
+	memset(pair, 0, sizeof(*pair));
+	pair->fake = fake_new(&nodes);
+	pair->file = fake_add(pair->fake, fake_root(pair->fake), "file", 0100644, 10);
+	request_init(&pair->read, 2);
+	request_init(&pair->stat, 0);
+	pair->stat.key = pair;
+	start_on(&pair->read, &blind_read_class, pair->file);
+	start_on(&pair->stat, &blind_stat_class, pair->file);
+	CHECK_UINT(fake_waiting(), 2);
+}
+
+static void wake_twice(struct fuse_req *read)
+{
+	fake_wake(read, 0); /* it parks again */
+	fake_wake(read, 0);
+}
+
+static void expire_it(struct fuse_req *read)
+{
+	(void)read;
+	parked_list_expire(&list, clock_ns());
+}
+
+/* However a blind read ends, it has been replied to before anybody is told the size. */
+static void test_the_reply_comes_before_who_waits_for_it(void)
+{
+	static const struct {
+		void (*end)(struct fuse_req *read);
+		int read_status;
+	} rows[] = {
+		{ wake_twice, 0 },
+		{ fail_it, -EIO },
+		{ interrupt, -EINTR },
+		{ expire_it, -EIO },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct blind_pair pair;
+
+		blind_pair_start(&pair);
+		rows[i].end(&pair.read);
+		CHECK_ANSWERED(pair.read, rows[i].read_status);
+		CHECK_ANSWERED(pair.stat, 0);
+		CHECK_UINT(pair.read_answers, 1);
+		fake_free(pair.fake);
+	}
+}
+
+static void test_who_waits_for_a_reply_can_be_interrupted(void)
+{
+	struct blind_pair pair;
+
+	blind_pair_start(&pair);
+	interrupt(&pair.stat);
+	CHECK_UINT(pair.stat.answers, 1);
+	CHECK_UINT(pair.read.answers, 0);
+	wake_twice(&pair.read);
+	CHECK_ANSWERED(pair.stat, -EINTR);
+	CHECK_ANSWERED(pair.read, 0);
+	fake_free(pair.fake);
+}
+
 /* ---- all together ---- */
 
 static void test_expiring_ends_the_old_and_leaves_the_young(void)
@@ -482,6 +585,8 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_wake_before_the_return_is_not_lost);
 	TAP_RUN(test_an_error_before_the_return_is_not_lost);
 	TAP_RUN(test_woken_and_interrupted_before_the_return);
+	TAP_RUN(test_the_reply_comes_before_who_waits_for_it);
+	TAP_RUN(test_who_waits_for_a_reply_can_be_interrupted);
 	TAP_RUN(test_expiring_ends_the_old_and_leaves_the_young);
 	TAP_RUN(test_counts_now_and_most);
 	TAP_RUN(test_each_of_a_storm_is_answered_once);

@@ -958,6 +958,210 @@ static void test_a_wait_canceled_after_is_too_late(void)
 	fixture_close(&f);
 }
 
+/* ---- blind reads (blind.h) ---- */
+
+static void test_a_blind_read_hides_the_size_until_its_reply(void)
+{
+	struct fixture f = fixture_open();
+	struct node *file = lookup(&f, f.root, "README");
+	struct waiting reader = waiting_for(&f), stat = waiting_for(&f);
+	struct spans spans = SPANS_INIT;
+	struct repo_attr attr;
+
+	repo_attr_tell(f.repo, file, &attr);
+	CHECK_UINT(attr.size, REPO_SIZE_PLACEHOLDER);
+	CHECK_INT(repo_read(f.repo, file, 0, 4096, &reader.wait, &spans), REPO_PARKED);
+	fake_size_here(f.fetch, &f.file);
+	repo_attr_tell(f.repo, file, &attr);
+	CHECK(!attr.size_known);
+	CHECK_UINT(attr.size, REPO_SIZE_PLACEHOLDER);
+	repo_attr_now(f.repo, file, &attr); /* no secret to others than the kernel */
+	CHECK_UINT(attr.size, 13);
+	CHECK_INT(repo_getattr(f.repo, file, NULL, &attr), -EAGAIN);
+	CHECK_INT(repo_getattr(f.repo, file, &stat.wait, &attr), REPO_PARKED);
+
+	fake_deliver(f.fetch, NULL, 0);
+	CHECK_INT(repo_read(f.repo, file, 0, 4096, &reader.wait, &spans), 0);
+	CHECK_STR(text_of(&spans), "hello, world\n");
+	CHECK_INT(stat.woken, 0); /* it is not replied to yet */
+	repo_wait_release(&reader.wait);
+	CHECK_INT(stat.woken, 1);
+	CHECK_INT(stat.status, 0);
+	CHECK_INT(repo_getattr(f.repo, file, &stat.wait, &attr), 0);
+	CHECK_UINT(attr.size, 13);
+	repo_attr_tell(f.repo, file, &attr);
+	CHECK(attr.size_known);
+	repo_wait_release(&stat.wait);
+	fixture_close(&f);
+}
+
+static void test_a_read_of_a_size_that_was_told_hides_nothing(void)
+{
+	for (int entry = 0; entry < 2; entry++) {
+		struct fixture f = fixture_open();
+		struct node *file = lookup(&f, f.root, "README");
+		struct waiting reader = waiting_for(&f);
+		struct spans spans = SPANS_INIT;
+		struct repo_attr attr;
+
+		fake_size_here(f.fetch, &f.file);
+		if (entry)
+			repo_attr_tell(f.repo, file, &attr);
+		else
+			CHECK_INT(repo_getattr(f.repo, file, NULL, &attr), 0);
+		CHECK_INT(repo_read(f.repo, file, 0, 4096, &reader.wait, &spans), REPO_PARKED);
+		CHECK_INT(repo_getattr(f.repo, file, NULL, &attr), 0);
+		repo_attr_tell(f.repo, file, &attr);
+		CHECK(attr.size_known);
+		CHECK(repo_wait_cancel(&reader.wait));
+		repo_wait_release(&reader.wait);
+		fixture_close(&f);
+	}
+}
+
+static void test_a_size_that_others_asked_for_was_not_told(void)
+{
+	struct fixture f = fixture_open();
+	struct node *file = lookup(&f, f.root, "README");
+	struct waiting reader = waiting_for(&f);
+	struct spans spans = SPANS_INIT;
+	struct repo_attr attr;
+
+	fake_size_here(f.fetch, &f.file);
+	repo_attr_now(f.repo, file, &attr);
+	CHECK(attr.size_known);
+	CHECK_INT(repo_read(f.repo, file, 0, 4096, &reader.wait, &spans), REPO_PARKED);
+	CHECK_INT(repo_getattr(f.repo, file, NULL, &attr), -EAGAIN);
+	CHECK(repo_wait_cancel(&reader.wait));
+	repo_wait_release(&reader.wait);
+	CHECK_INT(repo_getattr(f.repo, file, NULL, &attr), 0);
+	fixture_close(&f);
+}
+
+static void test_a_read_that_need_not_park_hides_nothing(void)
+{
+	struct fixture f = fixture_open();
+	struct node *file = lookup(&f, f.root, "README");
+	struct waiting reader = waiting_for(&f);
+	struct spans spans = SPANS_INIT;
+	struct repo_attr attr;
+
+	CHECK_INT(repo_read(f.repo, file, 0, 4096, NULL, &spans), -EAGAIN);
+	fake_here(f.fetch, &f.file);
+	CHECK_INT(repo_read(f.repo, file, 0, 4096, &reader.wait, &spans), 0);
+	CHECK_STR(text_of(&spans), "hello, world\n");
+	repo_attr_tell(f.repo, file, &attr);
+	CHECK_UINT(attr.size, 13);
+	repo_wait_release(&reader.wait);
+	fixture_close(&f);
+}
+
+/* However a read ends: its content is lost, or it is interrupted. */
+static void test_a_blind_read_that_fails_ends_too(void)
+{
+	for (int canceled = 0; canceled < 2; canceled++) {
+		struct fixture f = fixture_open();
+		struct node *file = lookup(&f, f.root, "README");
+		struct waiting reader = waiting_for(&f), stat = waiting_for(&f);
+		struct spans spans = SPANS_INIT;
+		struct repo_attr attr;
+
+		CHECK_INT(repo_read(f.repo, file, 0, 4096, &reader.wait, &spans), REPO_PARKED);
+		CHECK_INT(repo_getattr(f.repo, file, &stat.wait, &attr), REPO_PARKED);
+		if (canceled)
+			CHECK(repo_wait_cancel(&reader.wait));
+		else
+			fake_deliver(f.fetch, NULL, -ETIMEDOUT);
+		CHECK_INT(stat.woken, 0);
+		repo_wait_release(&reader.wait);
+		CHECK_INT(stat.woken, 1);
+		/* now for the size itself */
+		CHECK_INT(repo_getattr(f.repo, file, &stat.wait, &attr), REPO_PARKED);
+		CHECK_UINT(fake_counts(f.fetch).sizes, 1);
+		fake_deliver(f.fetch, NULL, 0);
+		CHECK_INT(stat.woken, 2);
+		CHECK_INT(repo_getattr(f.repo, file, &stat.wait, &attr), 0);
+		CHECK_UINT(attr.size, 13);
+		repo_wait_release(&stat.wait);
+		fixture_close(&f);
+	}
+}
+
+static void test_a_blind_read_that_parks_again_counts_once(void)
+{
+	struct fixture f = fixture_open();
+	struct node *file = lookup(&f, f.root, "README");
+	struct waiting reader = waiting_for(&f);
+	struct spans spans = SPANS_INIT;
+	struct repo_attr attr;
+
+	for (int i = 0; i < 3; i++) {
+		CHECK_INT(repo_read(f.repo, file, 0, 4096, &reader.wait, &spans), REPO_PARKED);
+		fake_deliver(f.fetch, NULL, -EIO);
+		CHECK_INT(repo_getattr(f.repo, file, NULL, &attr), -EAGAIN);
+	}
+	repo_wait_release(&reader.wait);
+	fake_size_here(f.fetch, &f.file);
+	CHECK_INT(repo_getattr(f.repo, file, NULL, &attr), 0);
+	fixture_close(&f);
+}
+
+static void test_a_wait_for_a_blind_read_can_be_canceled(void)
+{
+	struct fixture f = fixture_open();
+	struct node *file = lookup(&f, f.root, "README");
+	struct waiting reader = waiting_for(&f), early = waiting_for(&f), stat = waiting_for(&f),
+		       late = waiting_for(&f);
+	struct spans spans = SPANS_INIT;
+	struct repo_attr attr;
+
+	CHECK_INT(repo_read(f.repo, file, 0, 4096, &reader.wait, &spans), REPO_PARKED);
+	CHECK(repo_wait_cancel(&early.wait));
+	CHECK_INT(repo_getattr(f.repo, file, &early.wait, &attr), -ECANCELED);
+	CHECK_INT(repo_getattr(f.repo, file, &stat.wait, &attr), REPO_PARKED);
+	CHECK(repo_wait_cancel(&stat.wait));
+	CHECK_INT(repo_getattr(f.repo, file, &late.wait, &attr), REPO_PARKED);
+	fake_deliver(f.fetch, NULL, 0);
+	repo_wait_release(&reader.wait);
+	CHECK_INT(early.woken, 0);
+	CHECK_INT(stat.woken, 0);
+	CHECK_INT(late.woken, 1);
+	CHECK(!repo_wait_cancel(&late.wait));
+	CHECK_INT(repo_getattr(f.repo, file, &late.wait, &attr), 0);
+	fixture_close(&f);
+}
+
+/* First for the size, then for a read, then for the size: each can be canceled in its place. */
+static void test_a_wait_may_change_what_it_is_for(void)
+{
+	for (int stop = 0; stop < 3; stop++) {
+		struct fixture f = fixture_open();
+		struct node *file = lookup(&f, f.root, "README");
+		struct waiting reader = waiting_for(&f), stat = waiting_for(&f);
+		struct spans spans = SPANS_INIT;
+		struct repo_attr attr;
+
+		CHECK_INT(repo_getattr(f.repo, file, &stat.wait, &attr), REPO_PARKED);
+		if (stop > 0) {
+			CHECK_INT(repo_read(f.repo, file, 0, 4096, &reader.wait, &spans),
+				  REPO_PARKED);
+			fake_deliver(f.fetch, NULL, -EIO);
+			CHECK_INT(repo_getattr(f.repo, file, &stat.wait, &attr), REPO_PARKED);
+		}
+		if (stop > 1) {
+			repo_wait_release(&reader.wait);
+			CHECK_INT(repo_getattr(f.repo, file, &stat.wait, &attr), REPO_PARKED);
+		}
+		CHECK_INT(stat.woken, stop);
+		CHECK(repo_wait_cancel(&stat.wait));
+		repo_wait_release(&reader.wait);
+		CHECK_UINT(fake_deliver(f.fetch, NULL, 0), 0);
+		CHECK_INT(stat.woken, stop);
+		repo_wait_release(&stat.wait);
+		fixture_close(&f);
+	}
+}
+
 /* ---- what may happen before a want has returned ---- */
 
 struct sudden_end {
@@ -1000,8 +1204,8 @@ static void test_a_node_outlives_the_gathering_of_its_company(void)
 			CHECK_INT(repo_read(f.repo, end.node, 0, 1, &waiting.wait, &spans),
 				  REPO_PARKED);
 		CHECK_INT(waiting.woken, 1);
-		CHECK_UINT(node_count(f.nodes), 1);
 		repo_wait_release(&waiting.wait);
+		CHECK_UINT(node_count(f.nodes), 1);
 		fixture_close(&f);
 	}
 }
@@ -1207,6 +1411,14 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_wait_canceled_before_never_parks);
 	TAP_RUN(test_a_wait_canceled_while_parked_is_not_woken);
 	TAP_RUN(test_a_wait_canceled_after_is_too_late);
+	TAP_RUN(test_a_blind_read_hides_the_size_until_its_reply);
+	TAP_RUN(test_a_read_of_a_size_that_was_told_hides_nothing);
+	TAP_RUN(test_a_size_that_others_asked_for_was_not_told);
+	TAP_RUN(test_a_read_that_need_not_park_hides_nothing);
+	TAP_RUN(test_a_blind_read_that_fails_ends_too);
+	TAP_RUN(test_a_blind_read_that_parks_again_counts_once);
+	TAP_RUN(test_a_wait_for_a_blind_read_can_be_canceled);
+	TAP_RUN(test_a_wait_may_change_what_it_is_for);
 	TAP_RUN(test_a_node_outlives_the_gathering_of_its_company);
 	TAP_RUN(test_kept_exceptions_hold_at_the_next_mount);
 	TAP_RUN(test_readers_in_threads);

@@ -101,6 +101,26 @@ static void test_a_last_commit_that_has_gone_is_no_ground(void)
 	fake_close(f.fetch);
 }
 
+#define LEVELS 20 /* a million paths */
+
+static void test_a_tree_in_very_many_places_is_looked_at_once(void)
+{
+	struct fixture f = fixture_open();
+	struct oid from, tree = fake_tree(f.fetch, NULL, 0);
+
+	for (unsigned i = 0; i < LEVELS; i++) {
+		struct fake_entry twice[] = { { "40000", "a", tree }, { "40000", "b", tree } };
+
+		tree = fake_tree(f.fetch, twice, 2);
+	}
+	f.old = fake_commit(f.fetch, &tree, 3000);
+	old_is_here(&f);
+	step_prepare(f.fetch, &f.new);
+	CHECK(fake_step(f.fetch, &from));
+	CHECK(fake_counts(f.fetch).gets < LEVELS + 10);
+	fake_close(f.fetch);
+}
+
 int main(void)
 {
 	TAP_RUN(test_with_nothing_remembered_there_is_no_step);
@@ -108,5 +128,6 @@ int main(void)
 	TAP_RUN(test_from_a_commit_that_lacks_a_file_far_down);
 	TAP_RUN(test_what_is_here_needs_no_step);
 	TAP_RUN(test_a_last_commit_that_has_gone_is_no_ground);
+	TAP_RUN(test_a_tree_in_very_many_places_is_looked_at_once);
 	return tap_done();
 }

@@ -518,6 +518,52 @@ static void test_walks_in_threads(void)
 	fixture_close(&f);
 }
 
+#define LEVELS 20 /* a million paths */
+
+/* A folder that holds another twice, that one another twice, and so on; files are in the last. */
+static struct oid bomb(struct fixture *f, const struct fake_entry *files, size_t count)
+{
+	struct oid tree = fake_tree(f->fetch, files, count);
+
+	for (unsigned i = 0; i < LEVELS; i++) {
+		struct fake_entry twice[] = { { "40000", "a", tree }, { "40000", "b", tree } };
+
+		tree = fake_tree(f->fetch, twice, 2);
+	}
+	return tree;
+}
+
+static void test_counting_files_does_not_go_through_paths_without_end(void)
+{
+	struct fixture f = { .fetch = fake_open() };
+	struct fake_entry one = file(&f, "one", "one");
+	struct oid empty = bomb(&f, NULL, 0), full = bomb(&f, &one, 1);
+	struct fake_entry root[] = { { "40000", "empty", empty }, one, { "40000", "full", full } };
+	struct oid tree = fake_tree(f.fetch, root, 3);
+	struct walk walk;
+	size_t missing;
+
+	f = fixture_of_tree(f, &tree);
+	walk = (struct walk){ .fetch = f.fetch, .memory = f.memory, .node = node_at(&f, "one") };
+	CHECK_UINT(walk_count(&walk, 0, 1000, &missing), 1000);
+	CHECK(fake_counts(f.fetch).gets < 1100);
+	fixture_close(&f);
+}
+
+static void test_files_are_counted_up_to_the_bound(void)
+{
+	struct fixture f = fixture_open();
+	struct walk walk = { .fetch = f.fetch, .memory = f.memory, .node = node_at(&f, "a/1") };
+	size_t missing;
+
+	CHECK_UINT(walk_count(&walk, 0, 100, &missing), 4);
+	CHECK_UINT(walk_count(&walk, 1, 100, &missing), 11);
+	CHECK_UINT(missing, 11); /* of which a sample was looked for */
+	CHECK_UINT(walk_count(&walk, 1, 8, &missing), 8);
+	CHECK_UINT(walk_count(&walk, 2, 100, &missing), 0);
+	fixture_close(&f);
+}
+
 int main(int argc, char **argv)
 {
 	(void)argc;
@@ -542,6 +588,8 @@ int main(int argc, char **argv)
 	TAP_RUN(test_walks_of_a_large_tree_do_not_begin_again);
 	TAP_RUN(test_a_very_deep_tree_is_walked_only_so_far);
 	TAP_RUN(test_a_broken_tree_ends_where_it_is_broken);
+	TAP_RUN(test_counting_files_does_not_go_through_paths_without_end);
+	TAP_RUN(test_files_are_counted_up_to_the_bound);
 	TAP_RUN(test_walks_in_threads);
 	return tap_done();
 }

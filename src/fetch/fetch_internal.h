@@ -3,6 +3,7 @@
  *
  *	fetch.c		open and close, what is here, facts, counters
  *	want.c		wants: from the cache, or into a flight
+ *	want_walk.c, want_size.c	those of a walk, those of unknown size: want.h
  *	route.c		where a flight stands
  *	scheduler.c	what leaves when
  *	work.c		the remote's sink and the ingest threads

@@ -37,7 +37,7 @@ static bool wanted_locked(const struct batch *batch)
 
 bool fetch_walk_may_go_on_locked(struct fetch *fetch, struct batch *batch)
 {
-	if (batch->way != WAY_SUBTREE)
+	if (batch->way != WAY_SUBTREE || batch->lane == LANE_FILL)
 		return true;
 	/* Once held it stays so, whatever bytes were on their way, until it is resumed. */
 	batch->held = batch->held || (far_ahead(fetch, 1) && !wanted_locked(batch));
@@ -50,15 +50,15 @@ void fetch_walks_resume_locked(struct fetch *fetch)
 	struct batch *batch;
 
 	TAILQ_FOREACH(batch, &fetch->batches, entry) {
-		if (!batch->held || (far_ahead(fetch, 2) && !wanted_locked(batch)))
+		/* without its call there is nobody to tell; a moment later there is */
+		if (!batch->held || !batch->call || (far_ahead(fetch, 2) && !wanted_locked(batch)))
 			continue;
 		batch->held = false;
 		batch->progress_ms = clock_ms(); /* the silence was ours */
 		if (batch->queued_len >= BATCH_QUEUE_MAX / 2)
 			continue; /* the ingest resumes it */
 		batch->paused = false;
-		if (batch->call)
-			remote_call_resume(batch->call);
+		remote_call_resume(batch->call);
 	}
 }
 
@@ -78,38 +78,60 @@ static void let_go_locked(struct fetch *fetch, struct batch *batch, uint64_t now
 	batch_cancel_locked(batch);
 }
 
-static void rescue_locked(struct fetch *fetch, struct batch *batch, uint64_t now_ms,
+/* Those who wait long under a carrier, which goes on without them. True when there were some. */
+static bool rescue_locked(struct fetch *fetch, struct flight *carrier, bool heard, uint64_t now_ms,
 			  struct ending *ending)
 {
-	uint64_t patience_ms = batch->heard ? RESCUE_MIN_MS : RESCUE_SILENT_MS;
-	struct flight *carrier = TAILQ_FIRST(&batch->flights);
+	uint64_t patience_ms = heard ? RESCUE_MIN_MS : RESCUE_SILENT_MS;
 	struct flight *next, *flight = carrier ? TAILQ_FIRST(&carrier->covered) : NULL;
+	bool rescued = false;
 
 	if (patience_ms < fetch->round_trip_ms * RESCUE_ROUND_TRIPS)
 		patience_ms = fetch->round_trip_ms * RESCUE_ROUND_TRIPS;
 	if (now_ms < fetch->rescued_ms + patience_ms)
-		return;
+		return false;
 	for (; flight; flight = next) {
 		const struct fetch_waiter *waiter = TAILQ_FIRST(&flight->waiters);
 
 		next = TAILQ_NEXT(flight, link);
 		if (!waiter || now_ms < waiter->since_ms + patience_ms)
 			continue;
-		fetch->rescued_ms = now_ms;
+		rescued = true;
 		fetch_route_or_fail_locked(fetch, flight, ending);
 	}
+	return rescued;
+}
+
+/* Carriers that cannot leave although the remote is well: others take long. */
+static bool rescue_queued_locked(struct fetch *fetch, enum way way, uint64_t now_ms,
+				 struct ending *ending)
+{
+	struct flight *carrier;
+	bool rescued = false;
+
+	for (int lane = 0; lane < LANE_COUNT && !fetch->retry.failures; lane++) {
+		TAILQ_FOREACH(carrier, &fetch->table.queues[lane][way], link)
+			rescued |= rescue_locked(fetch, carrier, false, now_ms, ending);
+	}
+	return rescued;
 }
 
 void fetch_walks_tick_locked(struct fetch *fetch, uint64_t now_ms, struct ending *ending)
 {
 	struct batch *batch;
+	bool rescued = rescue_queued_locked(fetch, WAY_SUBTREE, now_ms, ending) |
+		       rescue_queued_locked(fetch, WAY_LISTING, now_ms, ending);
 
 	TAILQ_FOREACH(batch, &fetch->batches, entry) {
-		if (batch->way != WAY_SUBTREE || batch->lane == LANE_FILL)
+		if (batch->way != WAY_SUBTREE)
 			continue;
-		let_go_locked(fetch, batch, now_ms);
-		rescue_locked(fetch, batch, now_ms, ending);
+		if (batch->lane != LANE_FILL)
+			let_go_locked(fetch, batch, now_ms);
+		rescued |= rescue_locked(fetch, TAILQ_FIRST(&batch->flights), batch->heard, now_ms,
+					 ending);
 	}
+	if (rescued)
+		fetch->rescued_ms = now_ms;
 }
 
 /* ---- in the background ---- */

@@ -356,13 +356,20 @@ int exchange_start(struct exchange *exchange)
 	return 0;
 }
 
+/* What curl had in its hands is taken within; if that is no good, nothing else may ever come. */
 void exchange_resume(struct exchange *exchange)
 {
+	CURLcode code;
+
 	if (!exchange->paused)
 		return;
 	exchange->paused = false;
 	exchange->moved_ms = net_now_ms();
-	curl_easy_pause(exchange->transfer.easy, CURLPAUSE_CONT);
+	code = curl_easy_pause(exchange->transfer.easy, CURLPAUSE_CONT);
+	if (code == CURLE_OK)
+		return;
+	net_transfer_stop(exchange->net, &exchange->transfer);
+	transfer_ended(&exchange->transfer, code);
 }
 
 void exchange_stop(struct exchange *exchange)

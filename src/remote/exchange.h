@@ -68,8 +68,8 @@ struct exchange {
 	bool head_whole; /* the end of the headers has been seen */
 };
 
-int exchange_start(struct exchange *exchange); /* 0 or -ENOMEM */
-void exchange_resume(struct exchange *exchange);
+int exchange_start(struct exchange *exchange);	  /* 0 or -ENOMEM */
+void exchange_resume(struct exchange *exchange);  /* `ended` may be called within */
 void exchange_stop(struct exchange *exchange);	  /* `sent` and the counters are valid afterwards */
 void exchange_release(struct exchange *exchange); /* after the end: what is owned */
 

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "git/object.h"
 #include "repo/repo_internal.h"
+#include "repo/seen.h"
 #include "repo/tree.h"
 
 #define PIECE_FILES 1000
@@ -35,7 +36,18 @@ struct fill {
 	/* owned by the thread */
 	struct piece *pieces; /* owned */
 	size_t count, cap;
+	struct seen seen; /* trees that were planned for */
 };
+
+static bool must_quit(struct fill *fill)
+{
+	bool quit;
+
+	lock_take(&fill->lock);
+	quit = fill->quit;
+	lock_give(&fill->lock);
+	return quit;
+}
 
 /* ---- the plan ---- */
 
@@ -60,8 +72,12 @@ static int plan(struct fill *fill, const struct oid *oid, unsigned depth)
 	struct tree_cursor cursor;
 	struct tree_entry entry;
 	struct block *tree;
-	int ret;
+	int ret = seen_add(&fill->seen, oid);
 
+	if (ret <= 0)
+		return ret;
+	if (must_quit(fill))
+		return -ECANCELED;
 	if (tree_count_files(fetch, oid, PIECE_FILES + 1, NULL) <= PIECE_FILES)
 		return piece_add(fill, oid, true);
 	ret = piece_add(fill, oid, false);
@@ -124,7 +140,7 @@ static void *run(void *arg)
 		if (!pause_for(fill, POLL_MS))
 			return NULL;
 	}
-	if (plan(fill, &fill->repo->root->oid, 0))
+	if (plan(fill, &fill->repo->root->oid, 0) == -ENOMEM)
 		log_warn("fill: out of memory; not all of the tree is brought");
 	while (at < fill->count && bring(fill, &fill->pieces[at]))
 		at++;
@@ -167,6 +183,7 @@ void fill_stop(struct fill **fill_ptr)
 	pthread_join(fill->thread, NULL);
 	lock_cond_release(&fill->quit_cond);
 	lock_release(&fill->lock);
+	seen_release(&fill->seen);
 	free(fill->pieces);
 	free(fill);
 }

@@ -1,5 +1,7 @@
 noinst_LIBRARIES += %D%/librepo.a
 %C%_librepo_a_SOURCES =
+%C%_librepo_a_SOURCES += %D%/blind.c
+%C%_librepo_a_SOURCES += %D%/blind.h
 %C%_librepo_a_SOURCES += %D%/bring.c
 %C%_librepo_a_SOURCES += %D%/bring.h
 %C%_librepo_a_SOURCES += %D%/dir.c
@@ -21,6 +23,8 @@ noinst_LIBRARIES += %D%/librepo.a
 %C%_librepo_a_SOURCES += %D%/repo_internal.h
 %C%_librepo_a_SOURCES += %D%/resolve.c
 %C%_librepo_a_SOURCES += %D%/resolve.h
+%C%_librepo_a_SOURCES += %D%/seen.c
+%C%_librepo_a_SOURCES += %D%/seen.h
 %C%_librepo_a_SOURCES += %D%/step.c
 %C%_librepo_a_SOURCES += %D%/step.h
 %C%_librepo_a_SOURCES += %D%/tree.c

@@ -209,6 +209,7 @@ bool node_prove_size(struct node *node, uint64_t size)
 	atomic_store_explicit(&node->proven, true, memory_order_relaxed);
 	if (before == size)
 		return true;
+	atomic_store_explicit(&node->told, false, memory_order_relaxed); /* or a wrong one */
 	atomic_fetch_add_explicit(&node->table->bytes,
 				  before == NODE_SIZE_UNKNOWN ? size : size - before,
 				  memory_order_relaxed);

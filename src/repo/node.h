@@ -11,7 +11,7 @@
  *
  * Everything a node holds is set when it is made, but for: lookups, children, the table links
  * (under the table's lock); size (atomic; set once); dir (atomic pointer; set once, freed with
- * the node).
+ * the node); what blind.h counts (atomic).
  *
  * Threads: any.
  */

@@ -204,6 +204,7 @@ static struct repo *repo_new(const struct repo_config *config)
 	repo->subdir = path_clean(config->subdir);
 	repo->inodes = inode_table_new(INODE_BITS);
 	repo->walks = walk_memory_new();
+	blind_table_init(&repo->blind);
 	atomic_flag_clear(&repo->keeping);
 	if (!repo->subdir || !repo->inodes || !repo->walks || repo_inodes_load(repo))
 		repo_close(&repo);
@@ -251,5 +252,6 @@ void repo_close(struct repo **repo_ptr)
 	inode_table_free(&repo->inodes);
 	walk_memory_free(&repo->walks);
 	free(repo->subdir);
+	blind_table_release(&repo->blind);
 	free(repo);
 }

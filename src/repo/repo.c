@@ -54,6 +54,14 @@ static void on_arrival(struct fetch_waiter *waiter, int status, struct content *
 	wait->wake(wait, status == -ENOENT ? -EIO : status);
 }
 
+static void on_blind_end(struct blind_wait *blind)
+{
+	struct repo_wait *wait =
+		(struct repo_wait *)((char *)blind - offsetof(struct repo_wait, blind));
+
+	wait->wake(wait, 0);
+}
+
 void repo_wait_init(struct repo_wait *wait, struct repo *repo,
 		    void (*wake)(struct repo_wait *, int status))
 {
@@ -61,11 +69,18 @@ void repo_wait_init(struct repo_wait *wait, struct repo *repo,
 	wait->wake = wake;
 	wait->fetch = repo->fetch;
 	fetch_waiter_init(&wait->waiter, on_arrival);
+	blind_wait_init(&wait->blind, &repo->blind, on_blind_end);
 }
 
 bool repo_wait_cancel(struct repo_wait *wait)
 {
-	return fetch_cancel(wait->fetch, &wait->waiter);
+	enum blind_state was = blind_cancel(&wait->blind);
+
+	/* where it is too late the wait may be gone */
+	if (was == BLIND_WOKEN || (was == BLIND_IDLE && !fetch_cancel(wait->fetch, &wait->waiter)))
+		return false;
+	wait->canceled = true;
+	return true;
 }
 
 void repo_wait_release(struct repo_wait *wait)
@@ -73,6 +88,7 @@ void repo_wait_release(struct repo_wait *wait)
 	content_unref(wait->content);
 	wait->content = NULL;
 	fetch_waiter_release(&wait->waiter);
+	blind_read_end(&wait->blind);
 }
 
 /* What the wait brought, when it is `oid`; borrowed. */
@@ -413,17 +429,40 @@ void repo_attr_now(struct repo *repo, struct node *node, struct repo_attr *out)
 	attr_fill(repo, node, known, size, out);
 }
 
+void repo_attr_tell(struct repo *repo, struct node *node, struct repo_attr *out)
+{
+	uint64_t size = 0;
+	bool known = !blind_reads(node) && size_known(repo, node, NULL, &size);
+
+	blind_told(node, known);
+	attr_fill(repo, node, known, size, out);
+}
+
+/* 0 when no blind read of the node waits, REPO_PARKED until then, or an error. */
+static int blind_pass(struct node *node, struct repo_wait *wait)
+{
+	if (!wait || wait->canceled) {
+		int refused = wait ? -ECANCELED : -EAGAIN;
+
+		return blind_reads(node) ? refused : 0;
+	}
+	return blind_park(&wait->blind, node) ? REPO_PARKED : 0;
+}
+
 int repo_getattr(struct repo *repo, struct node *node, struct repo_wait *wait,
 		 struct repo_attr *out)
 {
 	uint64_t size;
+	int ret = blind_pass(node, wait);
 
+	if (ret)
+		return ret;
 	if (!size_known(repo, node, wait, &size)) {
-		int ret = size_fetch(repo, node, wait, &size);
-
+		ret = size_fetch(repo, node, wait, &size);
 		if (ret)
 			return ret;
 	}
+	blind_told(node, true);
 	attr_fill(repo, node, true, size, out);
 	return 0;
 }
@@ -497,6 +536,8 @@ static int read_part(struct repo *repo, struct node *node, uint64_t off, size_t 
 	int ret;
 
 	node_hold(node); /* the wait may outlast the node */
+	if (wait)
+		blind_read_begin(&wait->blind, node, off + len);
 	ret = fetch_part(repo->fetch, &part, wait ? &wait->waiter : NULL, out, &content);
 	if (ret == 1 && content)
 		ret = read_content(repo, node, content, off, len, out);
@@ -519,6 +560,8 @@ static int read_small(struct repo *repo, struct node *node, uint64_t off, size_t
 
 	if (ret != -ENOENT)
 		return ret ? ret : check_cached(repo, node, out);
+	if (wait)
+		blind_read_begin(&wait->blind, node, off + len);
 	ret = content_fetch(repo, node, wait, &content);
 	if (ret)
 		return ret;

@@ -37,6 +37,7 @@
 #include "base/error.h"
 #include "fetch/fetch.h"
 #include "remote/remote.h"
+#include "repo/blind.h"
 
 #define REPO_PARKED 1
 
@@ -87,11 +88,23 @@ struct repo_wait {
 	struct content *content; /* owned: what came */
 	struct oid sized;	 /* whose size came; null */
 	uint64_t size;
+	struct blind_wait blind;
+	bool canceled;
 };
 void repo_wait_init(struct repo_wait *wait, struct repo *repo,
 		    void (*wake)(struct repo_wait *, int status));
-bool repo_wait_cancel(struct repo_wait *wait);	/* as fetch_cancel() */
-void repo_wait_release(struct repo_wait *wait); /* gives back what came; not while parked */
+
+/*
+ * Ends a wait early. True: wake() will not be called. False: it was, or is being called. Not while
+ * repo_X() runs with it; before, it returns true, and repo_X() -ECANCELED where it would park.
+ */
+bool repo_wait_cancel(struct repo_wait *wait);
+
+/*
+ * Gives back what came; not while parked. After the request's reply was sent, even one that failed:
+ * those that were parked until then (blind.h) are woken by this call.
+ */
+void repo_wait_release(struct repo_wait *wait);
 
 /* ---- nodes: see node.h for the struct and its life ---- */
 
@@ -107,10 +120,16 @@ struct repo_attr {
 };
 #define REPO_SIZE_PLACEHOLDER (1ull << 50)
 
-/* What is known now: never parks, for LOOKUP and READDIRPLUS. */
+/* What is known now: never parks. */
 void repo_attr_now(struct repo *repo, struct node *node, struct repo_attr *out);
 
-/* Parks until the size is known. */
+/*
+ * The same for LOOKUP and READDIRPLUS, which tell it to the kernel: the size of a file that is
+ * being read blindly (blind.h) is not known to them.
+ */
+void repo_attr_tell(struct repo *repo, struct node *node, struct repo_attr *out);
+
+/* For GETATTR. Parks until the size is known, and no blind read of the file waits. */
 int repo_getattr(struct repo *repo, struct node *node, struct repo_wait *wait,
 		 struct repo_attr *out);
 

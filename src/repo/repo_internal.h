@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "base/log.h"
+#include "repo/blind.h"
 #include "repo/inode.h"
 #include "repo/node_internal.h"
 #include "repo/repo.h"
@@ -25,6 +26,7 @@ struct repo {
 	struct node *root;
 	struct inode_table *inodes;
 	struct walk_memory *walks;
+	struct blind_table blind;
 	_Atomic uint32_t listings; /* so many directories were listed; a hint, relaxed */
 
 	_Atomic uint64_t inodes_kept; /* inode_table_changes() of what was written last */

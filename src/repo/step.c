@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "git/object.h"
+#include "repo/seen.h"
 #include "repo/tree.h"
 
 #define FACT_LAST "last"
@@ -36,8 +37,12 @@ void step_remember(struct fetch *fetch, const struct oid *commit)
 		log_debug("repo: cannot remember %s as the last commit: %s", hex, strerror(-ret));
 }
 
-/* All trees and all small blobs. Ends at the first that is not: a tree read in parts is soon seen. */
-static bool tree_is_whole(struct fetch *fetch, const struct oid *oid, unsigned depth)
+/*
+ * All trees and all small blobs. Ends at the first that is not: a tree read in parts is soon seen.
+ * What was seen is whole: the same tree may be in very many places.
+ */
+static bool tree_is_whole(struct fetch *fetch, const struct oid *oid, unsigned depth,
+			  struct seen *seen)
 {
 	struct block *tree = depth < TREE_DEPTH_MAX ? tree_block(fetch, oid) : NULL;
 	struct tree_cursor cursor;
@@ -50,8 +55,8 @@ static bool tree_is_whole(struct fetch *fetch, const struct oid *oid, unsigned d
 	while (whole && tree_next(&cursor, &entry) == 1) {
 		if (tree_mode_is_file(entry.mode))
 			whole = fetch_is_settled(fetch, &entry.oid);
-		else if (entry.mode == TREE_MODE_DIR)
-			whole = tree_is_whole(fetch, &entry.oid, depth + 1);
+		else if (entry.mode == TREE_MODE_DIR && seen_add(seen, &entry.oid))
+			whole = tree_is_whole(fetch, &entry.oid, depth + 1, seen);
 	}
 	block_unref(tree);
 	return whole;
@@ -60,6 +65,7 @@ static bool tree_is_whole(struct fetch *fetch, const struct oid *oid, unsigned d
 static bool commit_is_whole(struct fetch *fetch, const struct oid *oid)
 {
 	struct content *content;
+	struct seen seen = { 0 };
 	struct commit commit;
 	struct block *block;
 	bool whole = false;
@@ -68,9 +74,10 @@ static bool commit_is_whole(struct fetch *fetch, const struct oid *oid)
 		return false;
 	if (content->type == OBJECT_COMMIT && !content_block(content, COMMIT_MAX_LEN, &block)) {
 		whole = !commit_parse((enum oid_algo)oid->algo, block->data, block->len, &commit) &&
-			tree_is_whole(fetch, &commit.tree, 0);
+			tree_is_whole(fetch, &commit.tree, 0, &seen);
 		block_unref(block);
 	}
+	seen_release(&seen);
 	content_unref(content);
 	return whole;
 }

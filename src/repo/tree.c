@@ -19,9 +19,14 @@ struct block *tree_block(struct fetch *fetch, const struct oid *oid)
 
 struct count {
 	struct fetch *fetch;
-	size_t files, max, missing;
+	size_t max, files, trees, missing;
 	bool sample;
 };
+
+static bool count_is_full(const struct count *count)
+{
+	return count->files >= count->max || count->trees >= count->max;
+}
 
 static void count_file(struct count *count, const struct oid *oid)
 {
@@ -38,10 +43,11 @@ static void count_below(struct count *count, const struct oid *oid, unsigned dep
 	struct tree_cursor cursor;
 	struct tree_entry entry;
 
+	count->trees++;
 	if (!tree)
 		return;
 	tree_cursor_init(&cursor, (enum oid_algo)oid->algo, tree->data, tree->len);
-	while (count->files < count->max && tree_next(&cursor, &entry) == 1) {
+	while (!count_is_full(count) && tree_next(&cursor, &entry) == 1) {
 		if (tree_mode_is_file(entry.mode))
 			count_file(count, &entry.oid);
 		else if (entry.mode == TREE_MODE_DIR)
@@ -57,5 +63,5 @@ size_t tree_count_files(struct fetch *fetch, const struct oid *oid, size_t max, 
 	count_below(&count, oid, 0);
 	if (out_missing)
 		*out_missing = count.missing < count.files ? count.missing : count.files;
-	return count.files;
+	return count_is_full(&count) ? max : count.files;
 }

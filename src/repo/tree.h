@@ -21,8 +21,10 @@ static inline bool tree_mode_is_file(enum tree_mode mode)
 struct block *tree_block(struct fetch *fetch, const struct oid *oid);
 
 /*
- * Files and links in it and below, as far as trees are here; counted no further than `max`.
- * *out_missing (may be NULL): about how many of these are not here, from a sample.
+ * Files and links in it and below, as far as trees are here; counted no further than `max`. With so
+ * many trees it is `max` too: a tree may be in others twice, they twice in others, and so on, and
+ * looking at all paths would never end. *out_missing (may be NULL): about how many of the files are
+ * not here, from a sample.
  */
 size_t tree_count_files(struct fetch *fetch, const struct oid *oid, size_t max,
 			size_t *out_missing);

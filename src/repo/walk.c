@@ -15,6 +15,7 @@
 #include "base/lock.h"
 #include "git/object.h"
 #include "repo/node_internal.h"
+#include "repo/seen.h"
 #include "repo/tree.h"
 
 /* nothing below is walked into; longer paths cannot be named in one call */
@@ -153,8 +154,7 @@ struct walker {
 	bool full; /* or out of patience */
 	int error;
 
-	uint64_t *seen; /* beginnings of ids: what is in `out`; 0: free */
-	size_t seen_count, seen_cap;
+	struct seen seen; /* what is in `out` */
 
 	struct position at;
 	struct position missing; /* of the first tree that was not here; position_end without one */
@@ -163,54 +163,14 @@ struct walker {
 
 /* ---- what to add ---- */
 
-static uint64_t oid_prefix(const struct oid *oid)
+/* False when it was there, or when there is no room for it. */
+static bool is_new(struct walker *walker, const struct oid *oid)
 {
-	uint64_t prefix;
+	int added = seen_add(&walker->seen, oid);
 
-	memcpy(&prefix, oid->hash, sizeof(prefix));
-	return prefix ? prefix : 1;
-}
-
-/* False when it was there. With no room for it, it is as if it was not. */
-static bool seen_put(uint64_t *seen, size_t cap, uint64_t prefix)
-{
-	for (size_t i = prefix & (cap - 1);; i = (i + 1) & (cap - 1)) {
-		if (seen[i] == prefix)
-			return false;
-		if (seen[i] == 0) {
-			seen[i] = prefix;
-			return true;
-		}
-	}
-}
-
-static int seen_grow(struct walker *walker)
-{
-	size_t cap = walker->seen_cap ? walker->seen_cap * 2 : 256;
-	uint64_t *seen = calloc(cap, sizeof(*seen));
-
-	if (!seen)
-		return -ENOMEM;
-	for (size_t i = 0; i < walker->seen_cap; i++) {
-		if (walker->seen[i])
-			seen_put(seen, cap, walker->seen[i]);
-	}
-	free(walker->seen);
-	walker->seen = seen;
-	walker->seen_cap = cap;
-	return 0;
-}
-
-static bool seen_add(struct walker *walker, const struct oid *oid)
-{
-	if ((walker->seen_count + 1) * 2 > walker->seen_cap && seen_grow(walker)) {
-		walker->error = -ENOMEM;
-		return false;
-	}
-	if (!seen_put(walker->seen, walker->seen_cap, oid_prefix(oid)))
-		return false;
-	walker->seen_count++;
-	return true;
+	if (added < 0)
+		walker->error = added;
+	return added == 1;
 }
 
 static bool in_want_of(struct walker *walker, const struct oid *oid, uint64_t *out_size)
@@ -243,7 +203,7 @@ static void offer(struct walker *walker, const struct oid *oid)
 		walker->full = true;
 		return;
 	}
-	if (!seen_add(walker, oid)) {
+	if (!is_new(walker, oid)) {
 		pass(walker, 1);
 		return;
 	}
@@ -523,13 +483,13 @@ int walk_gather(void *arg, const struct fetch_budget *budget, struct fetch_list 
 	walker->out = out;
 	walker->patience = PATIENCE_MAX;
 	position_copy(&walker->missing, &position_end);
-	if (seen_add(walker, &walk->node->oid)) {
+	if (is_new(walker, &walk->node->oid)) {
 		own_directory(walker, walk->node->index);
 		if (budget->leave_directory && !walker_stopped(walker))
 			leave_directory(walker, walk->memory);
 	}
 	ret = walker->error;
-	free(walker->seen);
+	seen_release(&walker->seen);
 	free(walker);
 	return ret;
 }

@@ -135,6 +135,12 @@ def has_terminal(pid):
                                               for n in names)
 
 
+def state(pid):
+    """The letter of a process's state (R, S, D, Z ...), or None."""
+    stat = _stat(pid)
+    return stat and stat[0]
+
+
 def program_children():
     """Live processes below this one that run the program."""
     return [p for p in descendants() if alive(p) and _runs_program(p)]
