@@ -23,6 +23,9 @@ struct world {
 	bool keep;
 	struct content *kept[KEPT_MAX];
 	size_t count;
+	struct buf early; /* what came of a large one as it came */
+	enum object_type early_type;
+	uint64_t early_size;
 };
 
 static void check_id(const struct world *world, struct content *content)
@@ -85,6 +88,36 @@ static int on_tmpfile(void *arg)
 	return fd < 0 ? -errno : fd;
 }
 
+/* Every other large one is taken as it comes. */
+static int on_early(void *arg, const struct pack_entry *entry)
+{
+	struct world *world = arg;
+
+	buf_clear(&world->early);
+	world->early_type = (enum object_type)entry->kind;
+	world->early_size = entry->size;
+	return entry->size % 2 ? 1 : entry->size % 7 ? 0 : -ECANCELED;
+}
+
+static int on_early_data(void *arg, const uint8_t *data, size_t len)
+{
+	struct world *world = arg;
+
+	return buf_add(&world->early, data, len);
+}
+
+static void on_early_end(void *arg, const struct oid *oid)
+{
+	struct world *world = arg;
+	struct oid want;
+
+	if (world->early.len != world->early_size ||
+	    object_hash(world->algo, world->early_type, world->early.data, world->early.len,
+			&want) ||
+	    !oid_equal(&want, oid))
+		abort();
+}
+
 /* ---- the recipe: kind, length, and what a base is counted from ---- */
 
 static void build_from(struct pack_build *build, const uint8_t *data, size_t len)
@@ -133,6 +166,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		.base_stat = on_base_stat,
 		.base_read = on_base_read,
 		.tmpfile = on_tmpfile,
+		.early = on_early,
+		.early_data = on_early_data,
+		.early_end = on_early_end,
 	};
 	struct ingest_config config = { .large_limit = LIMIT, .ops = &ops };
 	struct world world = { .algo = OID_SHA1 };
@@ -148,6 +184,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	world.keep = data[0] & 4;
 	piece = data[0] & 8 ? 3 : 1000;
 	config.window_max_len = data[0] & 16 ? 0 : 4096;
+	if (data[0] & 32)
+		config.large_limit = LIMIT / 8;
 	config.algo = world.algo;
 	config.arg = &world;
 	if (data[0] & 1) {
@@ -166,5 +204,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	for (size_t i = 0; i < world.count; i++)
 		content_unref(world.kept[i]);
 	buf_release(&build.bytes);
+	buf_release(&world.early);
 	return 0;
 }

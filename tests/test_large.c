@@ -40,6 +40,16 @@ static void on_distrusted(void *arg, const struct oid *oid)
 	lock_give(&waits_lock);
 }
 
+static unsigned distrusts(void)
+{
+	unsigned count;
+
+	lock_take(&waits_lock);
+	count = distrusted;
+	lock_give(&waits_lock);
+	return count;
+}
+
 static void open_fetch(void)
 {
 	const struct fetch_config config = {
@@ -321,7 +331,7 @@ static void test_a_part_is_served_while_the_rest_is_on_its_way(void)
 	CHECK_UINT(fake_calls(remote), 1);
 	CHECK(EVENTUALLY(is_whole()));
 	CHECK_INT(read_at(MIB + 5, MIB), 1);
-	CHECK_UINT(distrusted, 0);
+	CHECK_UINT(distrusts(), 0);
 	tear_down();
 }
 
@@ -463,12 +473,12 @@ static void test_a_wrong_stream_is_withdrawn(void)
 	/* the last block is wrong, and nobody knew when it came; or everybody knew */
 	status = read_at(2 * MIB, MIB);
 	CHECK(status == -EILSEQ || status == -EBADMSG);
-	CHECK(EVENTUALLY(distrusted));
+	CHECK(EVENTUALLY(distrusts()));
 	CHECK(EVENTUALLY(is_quiet()));
 	cache_flush(cache);
 	CHECK(!is_whole());
 	CHECK_INT(read_at(0, 100), -EBADMSG); /* it was asked for again, as a whole */
-	CHECK_UINT(distrusted, 1);
+	CHECK_UINT(distrusts(), 1);
 	fake_spoil(remote, &file, SIZE_MAX);
 	CHECK_INT(read_all(MIB), 1);
 	CHECK(EVENTUALLY(is_whole()));
@@ -809,15 +819,15 @@ static void test_wrong_ranges_are_withdrawn(void)
 	CHECK_INT(read_at(2 * MIB, MIB), 1);
 	CHECK_INT(read_at(MIB, 10), 1);
 	CHECK_INT(read_at(MIB, 20), -EILSEQ); /* who could know */
-	for (uint64_t off = 0; off < file_size && !distrusted; off += BLOCK)
+	for (uint64_t off = 0; off < file_size && !distrusts(); off += BLOCK)
 		read_at(off, BLOCK);
-	CHECK(EVENTUALLY(distrusted));
+	CHECK(EVENTUALLY(distrusts()));
 	CHECK(!is_whole());
 	CHECK_INT(read_at(0, 100), -EBADMSG);
 	fake_spoil(remote, &file, SIZE_MAX);
 	CHECK_INT(read_all(MIB), 1);
 	CHECK(EVENTUALLY(is_whole()));
-	CHECK_UINT(distrusted, 1);
+	CHECK_UINT(distrusts(), 1);
 	tear_down();
 }
 

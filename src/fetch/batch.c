@@ -74,6 +74,12 @@ void batch_cancel_locked(struct batch *batch)
 		remote_call_cancel(batch->call);
 }
 
+void batch_abandon_locked(struct batch *batch)
+{
+	batch->abandoned = true;
+	batch_cancel_locked(batch);
+}
+
 int batch_append_locked(struct batch *batch, const uint8_t *data, size_t len)
 {
 	struct chunk *last = TAILQ_LAST(&batch->chunks, chunk_list);

@@ -95,6 +95,7 @@ struct batch {
 	uint64_t reserved; /* of the budget */
 	bool runs_on;	   /* it goes on by itself, and waits for its readers */
 	bool misfit;	   /* its answer is not what was asked for */
+	bool abandoned;	   /* what comes of it still, or has come, is of no use */
 
 	/* owned by the ingest thread that works on it */
 	struct ingest *ingest; /* owned */
@@ -120,6 +121,9 @@ void batch_ride_locked(struct flight_table *table, struct batch *batch, struct f
 
 /* Cancels the call now, or as soon as there is one. */
 void batch_cancel_locked(struct batch *batch);
+
+/* The same, and what has come already is not waited for by anybody. */
+void batch_abandon_locked(struct batch *batch);
 
 /* The network's side. -ENOMEM: lost. */
 int batch_append_locked(struct batch *batch, const uint8_t *data, size_t len);

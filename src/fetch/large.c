@@ -462,7 +462,7 @@ static void cancel_ranges_locked(struct large *large)
 	TAILQ_FOREACH(batch, &large->fetch->batches, entry) {
 		if (batch->way != WAY_RANGE || batch->large != large)
 			continue;
-		batch_cancel_locked(batch);
+		batch_abandon_locked(batch);
 		fetch_work_schedule_locked(large->fetch, batch); /* it may wait for readers */
 	}
 }

@@ -1,7 +1,8 @@
 /*
- * prove: whether the blocks of a large file are what its id says. They are read back as they lie
- * in the cache, in order, as far as they are there: what is hashed is what will be read later,
- * whoever wrote it. A few blocks at a time, behind everything else that ingest threads do.
+ * prove: whether the blocks of a large file are what its id says. When all are there they are read
+ * back as they lie in the cache, in order: what is hashed is what will be read later, whoever wrote
+ * it. Not while they come, for then processors have better things to do; a few blocks at a time,
+ * behind everything else that ingest threads do.
  */
 #include <errno.h>
 
@@ -10,17 +11,10 @@
 
 #define ROUND_BLOCKS 8
 
-/* Worth a round: a few blocks, or the rest. */
 static bool is_due_locked(const struct large *large)
 {
-	uint32_t rest = large->block_count - large->proved_count;
-	uint32_t count = rest < ROUND_BLOCKS ? rest : ROUND_BLOCKS;
-
-	for (uint32_t i = 0; i < count; i++) {
-		if (!bit_is_set(large->here, large->proved_count + i))
-			return false;
-	}
-	return count && !large->distrusted;
+	return large->here_count == large->block_count &&
+	       large->proved_count < large->block_count && !large->distrusted;
 }
 
 static void begin_again(struct large *large)

@@ -212,7 +212,7 @@ bool large_stream_held_locked(const struct batch *batch)
 	const struct fetch_waiter *waiter;
 	uint64_t end;
 
-	if (!large || !batch->runs_on || batch->cancel_wanted || batch->ingest_status ||
+	if (!large || !batch->runs_on || batch->cancel_wanted || batch->abandoned ||
 	    large->fetch->closing)
 		return false;
 	if (large->stream != batch)
@@ -252,6 +252,6 @@ void large_stream_cancel_locked(struct large *large)
 	if (!batch)
 		return;
 	large->bridge = false;
-	batch_cancel_locked(batch);
+	batch_abandon_locked(batch);
 	fetch_work_schedule_locked(fetch, batch); /* it may wait for readers */
 }

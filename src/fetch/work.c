@@ -206,7 +206,7 @@ static bool on_stopped(void *arg)
 	bool stopped;
 
 	lock_take(&fetch->lock);
-	stopped = fetch->closing || batch->cancel_wanted;
+	stopped = fetch->closing || batch->cancel_wanted || batch->abandoned;
 	lock_give(&fetch->lock);
 	return stopped;
 }
@@ -279,7 +279,7 @@ static void feed(struct batch *batch, const uint8_t *data, size_t len)
 	if (!batch->ingest_status)
 		return;
 	lock_take(&batch->fetch->lock);
-	batch_cancel_locked(batch); /* the rest is of no use */
+	batch_abandon_locked(batch);
 	lock_give(&batch->fetch->lock);
 }
 
