@@ -632,11 +632,13 @@ static void do_init(void *userdata, struct fuse_conn_info *conn)
 
 	want(conn, FUSE_CAP_ASYNC_READ | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
 			   FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_PARALLEL_DIROPS);
-	/* A size that becomes known must not drop the pages read before. */
-	if (conn->capable & FUSE_CAP_EXPLICIT_INVAL_DATA) {
-		conn->want |= FUSE_CAP_EXPLICIT_INVAL_DATA;
-		conn->want &= ~(unsigned)FUSE_CAP_AUTO_INVAL_DATA;
-	}
+	/*
+	 * With it the kernel asks for a file's size before it reads, where the one that it has holds
+	 * no longer: a read that is sent with the placeholder for a size may end up with the zeros
+	 * behind the end of the file, when anything else is said of the file while it waits.
+	 */
+	want(conn, FUSE_CAP_AUTO_INVAL_DATA);
+	conn->want &= ~(unsigned)FUSE_CAP_EXPLICIT_INVAL_DATA;
 }
 
 void ops_fill(const struct mountopt *options, struct fuse_lowlevel_ops *out)

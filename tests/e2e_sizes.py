@@ -122,7 +122,19 @@ def test_many_ask_for_sizes_at_once(t, w):
                   f"requests, sizes {how}")
 
 
+def test_a_read_asks_for_the_size_first(t, w):
+    """Otherwise two reads of one file at once could leave the kernel with the wrong end of it."""
+    mount = t.use(Mount(w.server.add(repos.small(), "first.git")))
+    fd = os.open(mount.join("dir/inner"), os.O_RDONLY)
+    t.defer(os.close, fd)
+    t.equal(os.read(fd, 1 << 20), b"inner\n", "the file, read without a stat")
+    latency = mount.stats()["latency_us"]
+    t.equal(latency["getattr"]["count"], 1, "sizes that the kernel asked for")
+    t.equal(latency["read_miss"]["count"], 0, "reads sent before it knew the size")
+
+
 tap.run([
+    test_a_read_asks_for_the_size_first,
     test_ls_of_one_folder_costs_one_request,
     test_ls_of_a_folder_with_large_files,
     test_whole_tree,
