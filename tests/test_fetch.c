@@ -1815,6 +1815,29 @@ static void test_a_refusal_is_believed_for_its_time_only(void)
 	}
 }
 
+static void test_a_lone_file_that_fails_is_asked_for_its_size(void)
+{
+	struct wait wait;
+
+	clock_fake(1000);
+	set_up(ALL_CAPS);
+	make_grove();
+	grove.company[0].listed = false;
+	fake_fail(remote, 1, REMOTE_TRANSIENT, true, 0);
+	CHECK_INT(want_size(&wait, &grove.folders[0].blobs[0], &grove.company[0]), 0);
+	CHECK(fake_wait_calls(remote, 1));
+	CHECK(all_called());
+	CHECK(!fake_call(remote, 0).sizes);
+	clock_fake_advance(5000);
+	fetch_tick(fetch);
+	CHECK_INT(result(&wait), 0);
+	CHECK_UINT(wait.size, 500);
+	CHECK(fake_call(remote, 1).sizes);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 2);
+	tear_down();
+}
+
 /* ---- commits ---- */
 
 struct history {
@@ -2159,6 +2182,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_walk_that_breaks_off_leaves_its_waits_to_ask_by_id);
 	TAP_RUN(test_a_refused_limit_ends_walks_and_nothing_else);
 	TAP_RUN(test_a_file_that_nobody_listed_tells_its_size_by_coming);
+	TAP_RUN(test_a_lone_file_that_fails_is_asked_for_its_size);
 	TAP_RUN(test_demand_does_not_wait_behind_company_alone);
 	TAP_RUN(test_crawl_opens_the_window_and_scattered_reads_do_not);
 	TAP_RUN(test_unknown_id_fails_alone_and_the_others_go_again_together);

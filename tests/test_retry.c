@@ -106,6 +106,22 @@ static void test_offline_is_tried_once_a_second(void)
 	CHECK_INT(retry_state(&retry), FETCH_FAILING);
 }
 
+static void test_what_the_server_asked_for_outlives_a_success(void)
+{
+	struct retry retry;
+
+	retry_init(&retry, 30000, 7);
+	retry_failed(&retry, 1000, 5000, true, 0);
+	retry_succeeded(&retry);
+	CHECK_UINT(retry_wait_ms(&retry, 1000), 5000);
+	CHECK_UINT(retry_wait_ms(&retry, 6000), 0);
+	CHECK_INT(retry_state(&retry), FETCH_ONLINE);
+	retry_failed(&retry, 10000, 0, true, 0);
+	CHECK(retry_wait_ms(&retry, 10000) > 0);
+	retry_succeeded(&retry);
+	CHECK_UINT(retry_wait_ms(&retry, 10000), 0);
+}
+
 int main(int argc, char **argv)
 {
 	(void)argc;
@@ -117,5 +133,6 @@ int main(int argc, char **argv)
 	TAP_RUN(test_success_forgets_everything);
 	TAP_RUN(test_silence_for_long_is_offline_and_errors_are_not);
 	TAP_RUN(test_offline_is_tried_once_a_second);
+	TAP_RUN(test_what_the_server_asked_for_outlives_a_success);
 	return tap_done();
 }

@@ -223,6 +223,16 @@ void flight_leave_locked(struct flight_table *table, struct fetch_waiter *waiter
 	table->waiter_count--;
 }
 
+void flight_move_waiters_locked(struct flight_table *table, struct flight *from, struct flight *to)
+{
+	struct fetch_waiter *waiter;
+
+	while ((waiter = TAILQ_FIRST(&from->waiters))) {
+		flight_leave_locked(table, waiter, FETCH_WAITER_IDLE);
+		flight_join_locked(table, to, waiter, waiter->size_only, waiter->since_ms);
+	}
+}
+
 static void end_locked(struct flight_table *table, struct fetch_waiter *waiter,
 		       struct ending *ending, int status, struct content *content, uint64_t size)
 {

@@ -145,6 +145,8 @@ bool flight_content_wanted_locked(const struct flight *flight);
 
 void flight_join_locked(struct flight_table *table, struct flight *flight,
 			struct fetch_waiter *waiter, bool size_only, uint64_t now_ms);
+/* All waiters go over, with the time since when they wait. */
+void flight_move_waiters_locked(struct flight_table *table, struct flight *from, struct flight *to);
 /* The waiter must be PARKED; it gets `state`. */
 void flight_leave_locked(struct flight_table *table, struct fetch_waiter *waiter, int state);
 

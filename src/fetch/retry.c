@@ -49,10 +49,10 @@ void retry_failed(struct retry *retry, uint64_t now_ms, uint64_t retry_after_ms,
 			retry->offline = true;
 	}
 	wait_ms = retry->offline ? OFFLINE_PACE_MS : backoff_ms(retry);
-	if (wait_ms < retry_after_ms)
-		wait_ms = retry_after_ms;
-	if (wait_ms > retry->patience_ms / 4 * 3)
-		wait_ms = retry->patience_ms / 4 * 3;
+	if (retry_after_ms > retry->patience_ms / 4 * 3)
+		retry_after_ms = retry->patience_ms / 4 * 3;
+	if (retry_after_ms && now_ms + retry_after_ms > retry->told_ms)
+		retry->told_ms = now_ms + retry_after_ms;
 	if (now_ms + wait_ms > retry->not_before_ms)
 		retry->not_before_ms = now_ms + wait_ms;
 }
@@ -75,7 +75,10 @@ void retry_succeeded(struct retry *retry)
 
 uint64_t retry_wait_ms(const struct retry *retry, uint64_t now_ms)
 {
-	return retry->not_before_ms > now_ms ? retry->not_before_ms - now_ms : 0;
+	uint64_t until_ms = retry->told_ms > retry->not_before_ms ? retry->told_ms :
+								    retry->not_before_ms;
+
+	return until_ms > now_ms ? until_ms - now_ms : 0;
 }
 
 enum fetch_state retry_state(const struct retry *retry)

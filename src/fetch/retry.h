@@ -7,7 +7,8 @@
  * A wait between attempts doubles from 250 ms to 8 s (a quarter of the patience at most), and is
  * drawn from its upper half, so that many clients do not come back at once. What the server asks
  * for (Retry-After) is a lower bound, up to three quarters of the patience: whoever waits has heard
- * of a failure by then, and the next read gets its attempt. An answer that is an error still shows
+ * of a failure by then, and the next read gets its attempt. It holds even when something else
+ * succeeds meanwhile, which was on its way before. An answer that is an error still shows
  * that the remote is there: only silence makes it offline.
  *
  * Threads: a struct belongs to whoever holds its owner's lock.
@@ -24,6 +25,7 @@ struct retry {
 	uint64_t patience_ms;
 	unsigned failures;	  /* in a row */
 	uint64_t not_before_ms;	  /* no attempt before this time */
+	uint64_t told_ms;	  /* likewise, as the server asked for */
 	uint64_t silent_since_ms; /* failing without an answer since; 0: it answers */
 	bool offline;
 	uint64_t random; /* state of the jitter; any seed */

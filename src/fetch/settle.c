@@ -93,6 +93,27 @@ struct verdict {
 	int missing_status;	/* for what is not there, at last */
 };
 
+/* A content that only was to tell its size, and did not come: the size is asked for as such. */
+static bool ask_for_size_locked(struct fetch *fetch, struct flight *flight)
+{
+	struct flight *size;
+
+	if (flight->kind != FLIGHT_CONTENT || !flight->waiter_count ||
+	    flight_content_wanted_locked(flight) || !fetch_can_sizes_locked(fetch))
+		return false;
+	size = flight_find_locked(&fetch->table, &flight->oid, FLIGHT_SIZE);
+	if (!size) {
+		size = flight_new_locked(&fetch->table, &flight->oid, FLIGHT_SIZE, OBJECT_BLOB,
+					 SIZE_UNKNOWN);
+		if (!size)
+			return false;
+		flight_queue_locked(&fetch->table, size, LANE_META, WAY_SIZES);
+	}
+	flight_move_waiters_locked(&fetch->table, flight, size);
+	fetch_flight_free_locked(fetch, flight);
+	return true;
+}
+
 static void ask_again_locked(struct fetch *fetch, struct flight *flight, struct ending *ending)
 {
 	bool essential = flight->kind == FLIGHT_EVERYTHING && flight->tries < TRIES_EVERYTHING_MAX;
@@ -101,6 +122,8 @@ static void ask_again_locked(struct fetch *fetch, struct flight *flight, struct 
 		fetch_drop_locked(fetch, flight);
 		return;
 	}
+	if (ask_for_size_locked(fetch, flight))
+		return;
 	/* A walk that was cut short would bring all of it again: those who wait ask by id. */
 	if (flight->kind == FLIGHT_SUBTREE ||
 	    (flight->kind == FLIGHT_LISTING && !fetch_can_list_locked(fetch))) {
