@@ -761,7 +761,7 @@ static void test_a_whole_file_in_answer_to_its_beginning(void)
 	fake_ranges(remote, FAKE_RANGES_WHOLE);
 	CHECK_INT(read_all(128 * KIB), 1);
 	CHECK(EVENTUALLY(is_whole()));
-	CHECK(fake_calls(remote) <= 3);
+	CHECK(fake_calls(remote) <= 6); /* few, and each breaks off soon */
 	CHECK(sent() <= file_size + MIB);
 	tear_down();
 }
