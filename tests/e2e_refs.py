@@ -3,9 +3,9 @@
 
 import os
 
-from e2e import repos, tap
+from e2e import faults, proc, repos, tap
 from e2e.lighttpd import GitHttpServer
-from e2e.mounts import Mount, expect_failure, table_line
+from e2e.mounts import Mount, Readers, expect_failure, table_line
 
 
 class World:
@@ -98,6 +98,36 @@ def test_a_moved_branch_is_seen_at_the_next_mount(t, w):
     t.equal(second.read("which"), b"topic\n", "the next mount has the new one")
 
 
+def test_a_head_without_a_commit_is_named(t, w):
+    from e2e import env
+    where = w.server.repos.add(w.repo, "unborn.git")
+    env.git("symbolic-ref", "HEAD", "refs/heads/nowhere", cwd=where)
+    result = expect_failure(w.server.url("unborn.git"))
+    t.equal(result.rc, 1, "exit code")
+    t.contains(result.err, "names no commit: there is no refs/heads/nowhere", "message")
+    t.contains(result.err, "trunk", "what there is")
+
+
+def test_refs_are_asked_for_at_once(t, w):
+    """Of an unknown host, while its first answer is still to come; for an id there is no need."""
+    server = t.use(faults.FaultServer())
+    url = server.add(w.repo, "refs.git")
+    for ref, asked in (("trunk", ["caps", "ls-refs"]), (repos.rev(w.repo, "trunk"), ["caps"])):
+        rule = server.rule(faults.stall(), kind="caps")
+        before = len(server.requests)
+        mount = Mount(url, "--ref", ref)
+        t.defer(mount.clean_up)
+        starting = Readers([mount], Mount.start).start()
+        proc.wait_until(lambda: rule.gate.waiting
+                        and len(server.requests) - before == len(asked),
+                        what=f"the questions before the first answer, for {ref}")
+        rule.release()
+        t.equal((starting.join(), starting.errors), (0, {}), f"mounting {ref}")
+        t.equal(mount.read("which"), b"trunk\n", f"content of {ref}")
+        kinds = [r.kind for r in server.requests[before:]]
+        t.equal(sorted(k for k in kinds if k != "fetch"), asked, f"what {ref} takes besides")
+
+
 tap.run([
     test_each_kind_of_ref,
     test_default_is_the_remote_head,
@@ -107,4 +137,6 @@ tap.run([
     test_subdir,
     test_subdir_that_is_none,
     test_a_moved_branch_is_seen_at_the_next_mount,
+    test_a_head_without_a_commit_is_named,
+    test_refs_are_asked_for_at_once,
 ], World, needs=("program", "fuse", "lighttpd"))

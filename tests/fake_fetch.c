@@ -70,6 +70,7 @@ struct remote {
 	struct ref_list refs;
 	int status;
 	unsigned calls;
+	struct buf expected, asked;
 };
 
 /* ---- objects ---- */
@@ -759,6 +760,8 @@ struct remote *fake_remote_open(void)
 void fake_remote_close(struct remote *remote)
 {
 	ref_list_release(&remote->refs);
+	buf_release(&remote->expected);
+	buf_release(&remote->asked);
 	free(remote);
 }
 
@@ -786,6 +789,28 @@ unsigned fake_remote_calls(const struct remote *remote)
 	return remote->calls;
 }
 
+const char *fake_remote_expected(struct remote *remote)
+{
+	return buf_str(&remote->expected);
+}
+
+const char *fake_remote_asked(struct remote *remote)
+{
+	return buf_str(&remote->asked);
+}
+
+static void note_prefixes(struct buf *out, const char *const *prefixes, size_t count)
+{
+	buf_clear(out);
+	for (size_t i = 0; i < count; i++)
+		must(buf_addf(out, " %s", prefixes[i]), "noting a prefix");
+}
+
+void remote_expect_refs(struct remote *remote, const char *const *prefixes, size_t prefix_count)
+{
+	note_prefixes(&remote->expected, prefixes, prefix_count);
+}
+
 static bool under_prefixes(const char *name, const char *const *prefixes, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -799,6 +824,7 @@ int remote_refs(struct remote *remote, const char *const *prefixes, size_t prefi
 		struct ref_list *out, struct xcp_error *err)
 {
 	remote->calls++;
+	note_prefixes(&remote->asked, prefixes, prefix_count);
 	if (remote->status)
 		return xcp_error_set(err, remote->status, "the fake remote fails");
 	for (size_t i = 0; i < remote->refs.count; i++) {

@@ -1,6 +1,6 @@
 /*
  * fake_fetch: a fetch and a remote that live in memory and do what a test says. Linked instead of
- *the real ones: it has the functions of fetch/fetch.h that a repo calls, and remote_refs().
+ *the real ones: it has the functions of fetch/fetch.h that a repo calls, and what asks for refs.
  *
  *	fake_open ---> fake_blob, fake_tree, ...: what the remote has ---> calls of the repo --->
  *fake_deliver ... ---> fake_close
@@ -94,5 +94,8 @@ void fake_ref(struct remote *remote, const char *name, const struct oid *oid,
 	      const struct oid *peeled, const char *symref);
 void fake_remote_fail(struct remote *remote, int status); /* 0: answers */
 unsigned fake_remote_calls(const struct remote *remote);
+/* The prefixes that were expected, and those that were asked for last; a space before each. */
+const char *fake_remote_expected(struct remote *remote);
+const char *fake_remote_asked(struct remote *remote);
 
 #endif

@@ -4,6 +4,7 @@
  *	web_start ---> requests ---> web_stop ---> web_release
  *
  * The n-th request, in order of arrival, gets the n-th reply; the last reply serves all that follow.
+ * Replies may be for one method alone: then they are counted among those that suit a request.
  *
  * Threads: one that accepts and one per connection; a test reads the log after what it waits for
  * has been answered, or after web_stop().
@@ -34,17 +35,20 @@ struct web_reply {
 	size_t len;	 /* 0 with a body: strlen */
 	size_t send_len; /* with `cut`: so much of the body, then the connection closes */
 	bool cut;
-	bool stall;	 /* after send_len bytes: nothing more until web_stop() */
-	bool close;	 /* after the answer, without saying so before */
-	bool no_length;	 /* no Content-Length: the body ends with the connection */
-	const char *raw; /* instead of all that: these bytes, and the connection closes */
-	bool drip;	 /* a byte now and then, without end */
+	bool stall;	    /* after send_len bytes: nothing more until web_stop() */
+	bool close;	    /* after the answer, without saying so before */
+	bool no_length;	    /* no Content-Length: the body ends with the connection */
+	const char *raw;    /* instead of all that: these bytes, and the connection closes */
+	bool drip;	    /* a byte now and then, without end */
+	const char *method; /* of the requests that it is for; NULL: any */
+	size_t after;	    /* not before so many requests have come */
 };
 
 struct web_request {
 	char line[512]; /* "GET /path HTTP/1.1" */
 	char head[4096];
-	struct buf body; /* as it came */
+	struct buf body;     /* as it came */
+	unsigned connection; /* which one, from 0 */
 };
 
 struct web {
@@ -54,19 +58,21 @@ struct web {
 	size_t script_len;
 	pthread_t acceptor;
 	pthread_mutex_t mutex;
-	pthread_cond_t stopped;
+	pthread_cond_t changed;
 	bool stopping;
 	unsigned connections;
 	pthread_t threads[WEB_REQUESTS_MAX];
 	int fds[WEB_REQUESTS_MAX];
 	size_t request_count;
-	size_t response_bytes; /* of bodies */
+	bool used[WEB_REQUESTS_MAX]; /* replies */
+	size_t response_bytes;	     /* of bodies */
 	struct web_request requests[WEB_REQUESTS_MAX];
 };
 
 struct web_connection {
 	struct web *web;
 	int fd;
+	unsigned number;
 };
 
 static inline bool web_send(int fd, const void *data, size_t len)
@@ -141,7 +147,7 @@ static inline void web_wait_for_stop(struct web *web)
 {
 	pthread_mutex_lock(&web->mutex);
 	while (!web->stopping)
-		pthread_cond_wait(&web->stopped, &web->mutex);
+		pthread_cond_wait(&web->changed, &web->mutex);
 	pthread_mutex_unlock(&web->mutex);
 }
 
@@ -160,7 +166,7 @@ static inline bool web_drip(struct web *web, int fd, const char *body, size_t le
 		go_on = web_send(fd, body + i, 1);
 		pthread_mutex_lock(&web->mutex);
 		if (!web->stopping)
-			pthread_cond_timedwait(&web->stopped, &web->mutex, &until);
+			pthread_cond_timedwait(&web->changed, &web->mutex, &until);
 		go_on = go_on && !web->stopping;
 		pthread_mutex_unlock(&web->mutex);
 	}
@@ -198,17 +204,38 @@ static inline bool web_answer(struct web *web, int fd, const struct web_reply *r
 	return !reply->cut && !reply->stall && !reply->close && !reply->no_length;
 }
 
+/* The first reply that suits and is not used yet, or the last that suits. Under the mutex. */
+static inline const struct web_reply *web_choose(struct web *web, const struct web_request *request)
+{
+	size_t chosen = web->script_len;
+
+	for (size_t i = 0; i < web->script_len; i++) {
+		const char *method = web->script[i].method;
+
+		if (method && strncmp(request->line, method, strlen(method)) != 0)
+			continue;
+		chosen = i;
+		if (!web->used[i])
+			break;
+	}
+	if (chosen == web->script_len)
+		abort();
+	web->used[chosen] = true;
+	return &web->script[chosen];
+}
+
 static inline void *web_serve(void *arg)
 {
 	struct web_connection *connection = arg;
 	struct web *web = connection->web;
 	struct buf pending = BUF_INIT;
 	int fd = connection->fd;
+	unsigned number = connection->number;
 	bool more = true;
 
 	free(connection);
 	while (more) {
-		struct web_request request = { .body = BUF_INIT };
+		struct web_request request = { .body = BUF_INIT, .connection = number };
 		const struct web_reply *reply = NULL;
 
 		if (!web_receive(fd, &pending, &request)) {
@@ -217,10 +244,11 @@ static inline void *web_serve(void *arg)
 		}
 		pthread_mutex_lock(&web->mutex);
 		if (web->request_count < WEB_REQUESTS_MAX) {
-			size_t i = web->request_count++;
-
-			web->requests[i] = request;
-			reply = &web->script[i < web->script_len ? i : web->script_len - 1];
+			web->requests[web->request_count++] = request;
+			pthread_cond_broadcast(&web->changed);
+			reply = web_choose(web, &request);
+			while (web->request_count < reply->after && !web->stopping)
+				pthread_cond_wait(&web->changed, &web->mutex);
 		}
 		pthread_mutex_unlock(&web->mutex);
 		more = reply && web_answer(web, fd, reply);
@@ -243,9 +271,9 @@ static inline void *web_accept(void *arg)
 			free(connection);
 			return NULL;
 		}
-		*connection = (struct web_connection){ web, fd };
 		pthread_mutex_lock(&web->mutex);
 		i = web->connections++;
+		*connection = (struct web_connection){ web, fd, i };
 		web->fds[i % WEB_REQUESTS_MAX] = fd;
 		pthread_mutex_unlock(&web->mutex);
 		if (i >= WEB_REQUESTS_MAX ||
@@ -264,7 +292,7 @@ static inline void web_start(struct web *web, const struct web_reply *script, si
 	web->script = script;
 	web->script_len = script_len;
 	pthread_mutex_init(&web->mutex, NULL);
-	pthread_cond_init(&web->stopped, NULL);
+	pthread_cond_init(&web->changed, NULL);
 	web->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (web->fd < 0 || bind(web->fd, (struct sockaddr *)&address, len) || listen(web->fd, 64) ||
 	    getsockname(web->fd, (struct sockaddr *)&address, &len) ||
@@ -286,7 +314,7 @@ static inline void web_stop(struct web *web)
 	connections = web->connections;
 	for (unsigned i = 0; i < connections; i++)
 		shutdown(web->fds[i], SHUT_RDWR);
-	pthread_cond_broadcast(&web->stopped);
+	pthread_cond_broadcast(&web->changed);
 	pthread_mutex_unlock(&web->mutex);
 	for (unsigned i = 0; i < connections; i++) {
 		pthread_join(web->threads[i], NULL);

@@ -340,6 +340,340 @@ static void test_a_server_that_says_nothing_is_given_up(void)
 	leave();
 }
 
+/* ---- refs that are asked for early ---- */
+
+static const char *const main_prefix[] = { "refs/heads/main" };
+
+static void expect_main(void)
+{
+	remote_expect_refs(place.remote, main_prefix, 1);
+}
+
+static int ask_main(struct ref_list *out, struct xcp_error *err)
+{
+	return remote_refs(place.remote, main_prefix, 1, out, err);
+}
+
+static struct web_reply only(const char *method, size_t after, struct web_reply answer)
+{
+	answer.method = method;
+	answer.after = after;
+	return answer;
+}
+
+static const struct web_reply silence = { .status = -1 };
+
+static const struct web_request *request_of(const char *method)
+{
+	for (size_t i = 0; i < web.request_count; i++)
+		if (strncmp(web.requests[i].line, method, strlen(method)) == 0)
+			return &web.requests[i];
+	abort();
+}
+
+static size_t count_of(const char *method)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < web.request_count; i++)
+		count += strncmp(web.requests[i].line, method, strlen(method)) == 0;
+	return count;
+}
+
+static uint64_t counted_errors(void)
+{
+	struct remote_counters counters;
+
+	remote_counters(place.remote, &counters);
+	return counters.errors;
+}
+
+/* Neither is answered before both have come. */
+static void test_expected_refs_are_asked_for_next_to_the_first_request(void)
+{
+	const struct web_reply script[] = { only("GET", 2, good_advert),
+					    only("POST", 2, good_refs) };
+	struct ref_list refs = { 0 };
+	char value[64];
+
+	CHECK(stage(script, COUNT(script)));
+	expect_main();
+	CHECK_INT(remote_connect(place.remote, NULL, NULL), 0);
+	CHECK_INT(ask_main(&refs, NULL), 0);
+	CHECK_UINT(refs.count, 1);
+	CHECK_STR(refs.v[0].name, "refs/heads/main");
+	CHECK_UINT(web.request_count, 2);
+	CHECK_UINT(web.connections, 2);
+
+	const struct web_request *post = request_of("POST");
+
+	CHECK_STR(post->line, "POST /r.git/git-upload-pack HTTP/1.1");
+	CHECK_STR(web_header(post, "Git-Protocol", value, sizeof(value)), "version=2");
+	CHECK_MEM(post->body.data, post->body.len,
+		  "0014command=ls-refs\n00010009peel\n000csymrefs\n001fref-prefix "
+		  "refs/heads/main\n0000",
+		  80);
+	/* a server that takes one connection at a time must get the right one */
+	CHECK_UINT(request_of("GET")->connection, 0);
+	check_counters();
+	ref_list_release(&refs);
+	leave();
+}
+
+static void test_the_second_connection_serves_what_comes_next(void)
+{
+	const struct web_reply script[] = { only("GET", 2, good_advert), only("POST", 2, good_refs),
+					    only("POST", 4, good_fetch) };
+	static struct collector other;
+	struct ref_list refs = { 0 };
+	struct remote_call *call;
+	struct fetch_spec spec = { .want_count = 1 };
+	struct oid want;
+
+	oid_from_hex(OID, 40, &want);
+	spec.wants = &want;
+	CHECK(stage(script, COUNT(script)));
+	collector_init(&other);
+	expect_main();
+	CHECK_INT(remote_connect(place.remote, NULL, NULL), 0);
+	CHECK_INT(ask_main(&refs, NULL), 0);
+	CHECK_INT(start_fetch(NULL, &call), 0);
+	CHECK_INT(remote_start_fetch(place.remote, &spec, &other.sink, &call), 0);
+	CHECK_INT(collector_wait(&collector), REMOTE_OK);
+	CHECK_INT(collector_wait(&other), REMOTE_OK);
+	CHECK_UINT(web.request_count, 4);
+	CHECK_UINT(web.connections, 2);
+	check_counters();
+	collector_release(&other);
+	ref_list_release(&refs);
+	leave();
+}
+
+static void test_an_early_answer_is_given_once_and_to_the_same_question(void)
+{
+	const struct web_reply script[] = { only("GET", 2, good_advert),
+					    only("POST", 2, good_refs) };
+	const char *const others[] = { "HEAD" };
+
+	for (int same = 0; same < 2; same++) {
+		struct ref_list refs = { 0 };
+
+		CHECK(stage(script, COUNT(script)));
+		expect_main();
+		CHECK_INT(remote_connect(place.remote, NULL, NULL), 0);
+		CHECK_INT(remote_refs(place.remote, same ? main_prefix : others, 1, &refs, NULL),
+			  0);
+		CHECK_UINT(web.request_count, same ? 2 : 3);
+		ref_list_release(&refs);
+		CHECK_INT(ask_main(&refs, NULL), 0);
+		CHECK_UINT(web.request_count, same ? 3 : 4);
+		CHECK_CONTAINS(buf_str(&web.requests[web.request_count - 1].body), "agent=");
+		ref_list_release(&refs);
+		TAP_STOP();
+		leave();
+	}
+}
+
+static void test_of_a_known_server_nothing_is_asked_early(void)
+{
+	struct ref_list refs = { 0 };
+
+	CHECK(stage(&good_refs, 1));
+	expect_main();
+	CHECK_INT(remote_connect(place.remote, caps_text, NULL), 0);
+	CHECK_INT(ask_main(&refs, NULL), 0);
+	CHECK_UINT(web.request_count, 1);
+	CHECK_CONTAINS(buf_str(&web.requests[0].body), "agent=");
+	ref_list_release(&refs);
+	leave();
+}
+
+/* The mount goes on as if it had not been asked; what comes early is no ref of ours. */
+static void test_an_early_answer_that_is_no_good_does_not_matter(void)
+{
+	struct buf advert = BUF_INIT, err_line = BUF_INIT;
+
+	wrap(&advert, "version 2\n", "fetch=shallow\n", "", NULL);
+	wrap(&err_line, "ERR upload-pack: access denied", NULL);
+
+	const struct web_reply rows[] = {
+		{ .status = 401, .headers = "WWW-Authenticate: Basic realm=x\r\n" },
+		{ .status = 302, .headers = "Location: /x/git-upload-pack\r\n" },
+		{ .status = 403 },
+		{ .status = 404 },
+		{ .status = 429, .headers = "Retry-After: 3600\r\n" },
+		{ .status = 500 },
+		{ .status = 0 },
+		{ .status = 200, .type = "text/html", .body = "<html>" },
+		{ .status = 200, .type = RESULT, .body = "" },
+		{ .status = 200, .type = RESULT, .body = "hello world" },
+		{ .status = 200, .type = RESULT, .body = "003d" OID " refs/heads/evil\n" },
+		reply(RESULT, &err_line),
+		/* says nothing: no longer waited for than it pays */
+		{ .status = -1 },
+	};
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		const struct web_reply script[] = { only("GET", 2, reply(ADVERT, &advert)),
+						    only("POST", 2, rows[i]),
+						    only("POST", 0, good_refs) };
+		struct ref_list refs = { 0 };
+		struct xcp_error err = { 0 };
+
+		CHECK(stage_with("http://127.0.0.1:%u/r.git", script, COUNT(script), false, 4000));
+		expect_main();
+		EXPECT_INT(remote_connect(place.remote, NULL, &err), 0, "row %zu: %s", i,
+			   err.message);
+		EXPECT_INT(ask_main(&refs, &err), 0, "row %zu: %s", i, err.message);
+		EXPECT_INT(refs.count, 1, "row %zu", i);
+		EXPECT(refs.count && strcmp(refs.v[0].name, "refs/heads/main") == 0, "row %zu", i);
+		EXPECT_INT(web.request_count, 3, "row %zu", i);
+		EXPECT_INT(counted_errors(), 0, "row %zu", i);
+		check_counters();
+		ref_list_release(&refs);
+		leave();
+	}
+	buf_release(&advert);
+	buf_release(&err_line);
+}
+
+/* An unborn HEAD is told to who says "unborn", and that may be said where it is advertised. */
+static void test_an_early_answer_without_refs_counts_where_no_more_can_be_said(void)
+{
+	struct buf advert = BUF_INIT, none = BUF_INIT;
+
+	wrap(&advert, "version 2\n", "ls-refs\n", "fetch=shallow\n", "", NULL);
+	wrap(&none, "", NULL);
+	for (int unborn = 0; unborn < 2; unborn++) {
+		const struct web_reply script[] = {
+			only("GET", 2, unborn ? good_advert : reply(ADVERT, &advert)),
+			only("POST", 2, reply(RESULT, &none)), only("POST", 0, good_refs)
+		};
+		struct ref_list refs = { 0 };
+
+		CHECK(stage(script, COUNT(script)));
+		expect_main();
+		CHECK_INT(remote_connect(place.remote, NULL, NULL), 0);
+		CHECK_INT(ask_main(&refs, NULL), 0);
+		CHECK_UINT(refs.count, unborn ? 1 : 0);
+		CHECK_UINT(web.request_count, unborn ? 3 : 2);
+		if (unborn)
+			CHECK_CONTAINS(buf_str(&web.requests[2].body), "unborn\n");
+		ref_list_release(&refs);
+		TAP_STOP();
+		leave();
+	}
+	buf_release(&advert);
+	buf_release(&none);
+}
+
+/* Whatever is answered to the other one: it was not what ought to have been asked. */
+static void test_a_server_that_is_another_than_expected_is_asked_again(void)
+{
+	struct buf v0 = BUF_INIT, sha256 = BUF_INIT, evil = BUF_INIT;
+
+	wrap(&v0, "# service=git-upload-pack\n", "", OID " refs/heads/main\x1fshallow agent=x\n",
+	     "", NULL);
+	wrap(&sha256, "version 2\n", "fetch=shallow\n", "object-format=sha256\n", "", NULL);
+	wrap(&evil, OID " refs/heads/evil\n", "", NULL);
+
+	const struct {
+		struct web_reply first; /* to the GET */
+		struct web_reply then;	/* to the GET that follows, if any */
+		size_t gets, posts;
+	} rows[] = {
+		{ reply(ADVERT, &v0), { 0 }, 1, 1 },
+		{ reply(ADVERT, &sha256), { 0 }, 1, 2 },
+		{ { .status = 302,
+		    .headers = "Location: /new/info/refs?service=git-upload-pack\r\n" },
+		  good_advert,
+		  2,
+		  2 },
+	};
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		const struct web_reply script[] = { only("GET", 2, rows[i].first),
+						    only("GET", 0, rows[i].then),
+						    only("POST", 2, reply(RESULT, &evil)),
+						    only("POST", 0, good_refs) };
+		struct ref_list refs = { 0 };
+		struct xcp_error err = { 0 };
+
+		CHECK(stage(script, COUNT(script)));
+		expect_main();
+		EXPECT_INT(remote_connect(place.remote, NULL, &err), 0, "row %zu: %s", i,
+			   err.message);
+		EXPECT_INT(ask_main(&refs, &err), 0, "row %zu: %s", i, err.message);
+		EXPECT(refs.count == 1 && strcmp(refs.v[0].name, "refs/heads/main") == 0, "row %zu",
+		       i);
+		EXPECT_INT(count_of("GET"), rows[i].gets, "row %zu", i);
+		EXPECT_INT(count_of("POST"), rows[i].posts, "row %zu", i);
+		EXPECT_INT(counted_errors(), 0, "row %zu", i);
+		ref_list_release(&refs);
+		leave();
+	}
+	buf_release(&v0);
+	buf_release(&sha256);
+	buf_release(&evil);
+}
+
+/* The one that would answer never is canceled, and the words are those of the first. */
+static void test_when_it_fails_nobody_waits_for_the_early_answer(void)
+{
+	const struct {
+		struct web_reply reply;
+		int code;
+		const char *words;
+	} rows[] = {
+		{ { .status = 404 }, -ENOENT, "the server answered 404" },
+		{ { .status = 401 }, -EACCES, "asks for a password" },
+		{ { .status = 500 }, -EAGAIN, "the server answered 500" },
+		{ { .status = 200, .type = "text/html", .body = "x" }, -EPROTO, "the URL right?" },
+		{ { .status = 0 }, -ENETUNREACH, "cannot connect to" },
+	};
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		const struct web_reply script[] = { only("GET", 2, rows[i].reply),
+						    only("POST", 0, silence) };
+		struct xcp_error err = { 0 };
+
+		CHECK(stage(script, COUNT(script)));
+		expect_main();
+		EXPECT_INT(remote_connect(place.remote, NULL, &err), rows[i].code, "row %zu: %s", i,
+			   err.message);
+		EXPECT(strstr(err.message, rows[i].words) != NULL, "row %zu: %s", i, err.message);
+		EXPECT_INT(counted_errors(), 1, "row %zu", i);
+		leave();
+	}
+}
+
+static void test_with_nobody_there_both_fail_as_one(void)
+{
+	struct xcp_error err = { 0 };
+
+	CHECK(stage(&good_advert, 1));
+	web_stop(&web);
+	expect_main();
+	CHECK_INT(remote_connect(place.remote, NULL, &err), -ENETUNREACH);
+	CHECK_CONTAINS(err.message, "cannot connect to");
+	CHECK_UINT(counted_errors(), 1);
+	place_close(&place);
+	web_release(&web);
+	collector_release(&collector);
+}
+
+static void test_an_early_question_may_be_left_alone(void)
+{
+	const struct web_reply script[] = { only("GET", 2, good_advert), only("POST", 0, silence) };
+
+	CHECK(stage(script, COUNT(script)));
+	expect_main();
+	CHECK_INT(remote_connect(place.remote, NULL, NULL), 0);
+	remote_close(&place.remote);
+	CHECK_UINT(web.request_count, 2);
+	leave();
+}
+
 /* ---- redirects ---- */
 
 static void test_the_first_request_follows_redirects_and_keeps_the_new_base(void)
@@ -539,6 +873,77 @@ static void test_git_credential_is_asked_and_told(void)
 		leave();
 	}
 	remove_file("config");
+}
+
+/* Helpers are asked once, and what they say goes to nobody before a 401 to the first request. */
+static void test_an_early_question_is_not_asked_again_with_credentials(void)
+{
+	const struct web_reply denied = { .status = 401,
+					  .headers = "WWW-Authenticate: Basic realm=x\r\n" };
+	const struct web_reply script[] = { only("GET", 2, denied), only("GET", 0, good_advert),
+					    only("POST", 2, denied), only("POST", 0, good_refs) };
+	struct ref_list refs = { 0 };
+	char value[128];
+
+	write_file("helper", helper, 0700);
+	write_file("config", "[credential]\n\thelper = !$HOME/helper\n", 0600);
+	remove_file("helper.log");
+	CHECK(stage_with("http://127.0.0.1:%u/r.git", script, COUNT(script), false, 0));
+	expect_main();
+	CHECK_INT(remote_connect(place.remote, NULL, NULL), 0);
+	CHECK_INT(ask_main(&refs, NULL), 0);
+	CHECK_UINT(refs.count, 1);
+	CHECK_UINT(web.request_count, 4);
+	for (size_t i = 0; i < 2; i++)
+		CHECK_STR(header(i, "Authorization"), "");
+	CHECK_CONTAINS(web.requests[2].line, "GET ");
+	CHECK_STR(header(2, "Authorization"), "Basic YWxpY2U6ZnJvbS1oZWxwZXI=");
+	CHECK_STR(web_header(&web.requests[3], "Authorization", value, sizeof(value)),
+		  "Basic YWxpY2U6ZnJvbS1oZWxwZXI=");
+	const char *asked = strstr(read_file("helper.log"), "get\n");
+
+	CHECK(asked && !strstr(asked + 1, "get\n"));
+	CHECK_UINT(counted_errors(), 0);
+	check_counters();
+	ref_list_release(&refs);
+	leave();
+	remove_file("config");
+}
+
+static void test_an_early_question_goes_with_what_is_sent_at_once(void)
+{
+	static const struct {
+		const char *url, *netrc, *authorization;
+	} rows[] = {
+		{ "http://me:s3cret@127.0.0.1:%u/r.git", NULL, "Basic bWU6czNjcmV0" },
+		{ "http://127.0.0.1:%u/r.git", "machine 127.0.0.1 login net password rc\n",
+		  "Basic bmV0OnJj" },
+		{ "http://net@127.0.0.1:%u/r.git",
+		  "machine 127.0.0.1 login other password x\n"
+		  "machine 127.0.0.1 login net password rc\n",
+		  "Basic bmV0OnJj" },
+		{ "http://127.0.0.1:%u/r.git", NULL, "" },
+	};
+	const struct web_reply script[] = { only("GET", 2, good_advert),
+					    only("POST", 2, good_refs) };
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct ref_list refs = { 0 };
+
+		if (rows[i].netrc)
+			write_file(".netrc", rows[i].netrc, 0600);
+		CHECK(stage_with(rows[i].url, script, COUNT(script), true, 0));
+		expect_main();
+		CHECK_INT(remote_connect(place.remote, NULL, NULL), 0);
+		CHECK_INT(ask_main(&refs, NULL), 0);
+		CHECK_UINT(web.request_count, 2);
+		CHECK_STR(header(0, "Authorization"), rows[i].authorization);
+		CHECK_STR(header(1, "Authorization"), rows[i].authorization);
+		ref_list_release(&refs);
+		TAP_STOP();
+		leave();
+		remove_file(".netrc");
+	}
 }
 
 static void test_without_a_helper_there_is_a_clear_sentence(void)
@@ -1198,6 +1603,16 @@ int main(int argc, char **argv)
 	TAP_RUN(test_what_is_not_git_is_said_so);
 	TAP_RUN(test_nobody_there_is_enetunreach);
 	TAP_RUN(test_a_server_that_says_nothing_is_given_up);
+	TAP_RUN(test_expected_refs_are_asked_for_next_to_the_first_request);
+	TAP_RUN(test_the_second_connection_serves_what_comes_next);
+	TAP_RUN(test_an_early_answer_is_given_once_and_to_the_same_question);
+	TAP_RUN(test_of_a_known_server_nothing_is_asked_early);
+	TAP_RUN(test_an_early_answer_that_is_no_good_does_not_matter);
+	TAP_RUN(test_an_early_answer_without_refs_counts_where_no_more_can_be_said);
+	TAP_RUN(test_a_server_that_is_another_than_expected_is_asked_again);
+	TAP_RUN(test_when_it_fails_nobody_waits_for_the_early_answer);
+	TAP_RUN(test_with_nobody_there_both_fail_as_one);
+	TAP_RUN(test_an_early_question_may_be_left_alone);
 	TAP_RUN(test_the_first_request_follows_redirects_and_keeps_the_new_base);
 	TAP_RUN(test_credentials_stay_behind_when_it_redirects_to_another_host);
 	TAP_RUN(test_redirects_have_an_end);
@@ -1205,6 +1620,8 @@ int main(int argc, char **argv)
 	TAP_RUN(test_refused_credentials_of_the_url_are_the_end);
 	TAP_RUN(test_netrc_is_read);
 	TAP_RUN(test_git_credential_is_asked_and_told);
+	TAP_RUN(test_an_early_question_is_not_asked_again_with_credentials);
+	TAP_RUN(test_an_early_question_goes_with_what_is_sent_at_once);
 	TAP_RUN(test_without_a_helper_there_is_a_clear_sentence);
 	TAP_RUN(test_credentials_are_asked_for_when_the_first_request_is_for_refs);
 	TAP_RUN(test_a_newline_in_a_user_name_reaches_no_helper);

@@ -144,6 +144,33 @@ static void test_a_full_id_is_not_asked_for(void)
 	fixture_close(&f);
 }
 
+static void test_what_is_expected_is_what_is_asked(void)
+{
+	static const char *const names[] = { NULL, "HEAD", "main", "refs/tags/v1" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		struct fixture f = fixture_open();
+		struct xcp_error err;
+		struct resolved r;
+
+		resolve_expect(f.remote, names[i]);
+		CHECK_CONTAINS(fake_remote_expected(f.remote), names[i] ? names[i] : "HEAD");
+		fake_remote_fail(f.remote, -EPROTO);
+		CHECK_INT(resolve_name(&f, names[i], &r, &err), -EPROTO);
+		CHECK_STR(fake_remote_asked(f.remote), fake_remote_expected(f.remote));
+		fixture_close(&f);
+	}
+}
+
+static void test_for_an_id_nothing_is_expected(void)
+{
+	struct fixture f = fixture_open();
+
+	resolve_expect(f.remote, hex_of(&f.old));
+	CHECK_STR(fake_remote_expected(f.remote), "");
+	fixture_close(&f);
+}
+
 static void test_a_tags_id_is_peeled_and_remembered(void)
 {
 	struct fixture f = fixture_open();
@@ -482,6 +509,8 @@ int main(int argc, char **argv)
 	TAP_RUN(test_no_name_means_the_remotes_head);
 	TAP_RUN(test_names_mean_what_they_mean_to_git);
 	TAP_RUN(test_a_full_id_is_not_asked_for);
+	TAP_RUN(test_what_is_expected_is_what_is_asked);
+	TAP_RUN(test_for_an_id_nothing_is_expected);
 	TAP_RUN(test_a_tags_id_is_peeled_and_remembered);
 	TAP_RUN(test_a_tags_id_is_peeled_without_a_cache);
 	TAP_RUN(test_a_tag_of_no_commit_is_refused);

@@ -21,6 +21,7 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "cli/report.h"
+#include "repo/resolve.h"
 
 #define CAPS_KEPT_S (INT64_C(24) * 3600)
 
@@ -168,6 +169,7 @@ static int open_remote(struct serve *serve, bool *out_remembered, struct xcp_err
 	ret = remote_open(&config, &serve->remote, err);
 	if (ret)
 		return ret;
+	resolve_expect(serve->remote, serve->config->source->ref);
 	return connect_remote(serve, out_remembered, err);
 }
 

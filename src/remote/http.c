@@ -349,7 +349,8 @@ static int fill_call(struct http_call *line)
 	exchange->accept = TYPE_RESULT;
 	exchange->body_gzipped = line->gzipped.len > 0;
 	exchange->body = exchange->body_gzipped ? &line->gzipped : &call->request;
-	exchange->ask_v2 = call->remote->caps.version == 2;
+	/* ls-refs is version 2's alone, and may be early: caps are not known then */
+	exchange->ask_v2 = call->kind == CALL_REFS || call->remote->caps.version == 2;
 	exchange->take_gzip = call->kind != CALL_FETCH; /* packs are compressed already */
 	exchange->small = call->kind != CALL_FETCH;
 	exchange->take = call_take;

@@ -93,6 +93,7 @@ static int probe_run(struct remote *remote, struct probe *probe, const struct pl
 	probe->exchange.ended = probe_ended;
 	probe->job.run = probe_start;
 	net_post(remote->net, &probe->job);
+	early_ask(&remote->early, remote);
 	lock_take(&probe->lock);
 	while (!probe->done)
 		lock_cond_wait(&probe->changed, &probe->lock);
@@ -347,6 +348,8 @@ int http_connect(struct remote *remote, struct server_caps *out_caps, struct ref
 			adopt(&connecting);
 		}
 		probe_release(&probe);
+		if (rc > 0) /* it was asked elsewhere, or as somebody else */
+			early_drop(&remote->early);
 	} while (rc > 0);
 	credential_release(&connecting.credential);
 	place_release(&connecting.place);

@@ -3,8 +3,9 @@
  *
  * A call is a request in git's words and a parser for the answer. The transports feed the parser;
  * here its errors, the server's own words and the ways a line can end become one verdict. Nothing
- * is repeated here, with one exception: when remote_connect() believed what was remembered and the
- * server then shows that it is no longer so, remote_refs() asks it anew.
+ * is repeated here, with two exceptions: when remote_connect() believed what was remembered and the
+ * server then shows that it is no longer so, remote_refs() asks it anew; and so it does when the
+ * early answer is not good.
  */
 #include "remote/remote.h"
 
@@ -14,6 +15,7 @@
 #include <string.h>
 
 #include "base/uri.h"
+#include "remote/ls_refs.h"
 #include "remote/remote_internal.h"
 
 /* ---- words ---- */
@@ -388,7 +390,7 @@ void call_done(struct remote_call *call)
 		*call->out_refs = call->parser.refs.refs;
 		call->parser.refs.refs = (struct ref_list){ 0 };
 	}
-	if (verdict != REMOTE_OK && verdict != REMOTE_CANCELED)
+	if (verdict != REMOTE_OK && verdict != REMOTE_CANCELED && !call->early)
 		remote_count(remote, &(struct remote_counters){ .errors = 1 });
 	call->sink->done(call->sink, &call->outcome);
 
@@ -402,8 +404,7 @@ void call_done(struct remote_call *call)
 	call_free(call);
 }
 
-static struct remote_call *call_new(struct remote *remote, enum call_kind kind,
-				    struct remote_sink *sink)
+struct remote_call *call_new(struct remote *remote, enum call_kind kind, struct remote_sink *sink)
 {
 	struct remote_call *call = calloc(1, sizeof(*call));
 
@@ -432,8 +433,7 @@ static struct remote_call *call_new(struct remote *remote, enum call_kind kind,
 	return call;
 }
 
-/* Hands the call over, when making its request went well. */
-static int call_launch(struct remote_call *call, int rc, struct remote_call **out)
+int call_launch(struct remote_call *call, int rc, struct remote_call **out)
 {
 	struct remote *remote = call->remote;
 
@@ -514,60 +514,6 @@ void remote_call_cancel(struct remote_call *call)
 	net_post(call->remote->net, &call->cancel_job);
 }
 
-/* ---- calls that somebody waits for ---- */
-
-struct call_wait {
-	struct remote_sink sink;
-	struct lock lock;
-	struct lock_cond changed;
-	bool done;
-	struct remote_outcome outcome;
-};
-
-static void wait_done(struct remote_sink *sink, const struct remote_outcome *outcome)
-{
-	struct call_wait *wait = (struct call_wait *)sink;
-
-	lock_take(&wait->lock);
-	wait->outcome = *outcome;
-	wait->done = true;
-	lock_cond_signal(&wait->changed);
-	lock_give(&wait->lock);
-}
-
-/*
- * One ls-refs. The wait has an end because every line has: a call without progress is given up on
- * the network thread.
- */
-static int list_refs(struct remote *remote, const char *const *prefixes, size_t prefix_count,
-		     struct ref_list *out, struct remote_outcome *out_outcome)
-{
-	struct call_wait wait = { .sink.done = wait_done };
-	struct remote_call *call = call_new(remote, CALL_REFS, &wait.sink);
-	struct remote_call *started;
-	int rc;
-
-	if (!call)
-		return -ENOMEM;
-	call->out_refs = out;
-	lock_init(&wait.lock);
-	lock_cond_init(&wait.changed);
-	rc = call_launch(
-		call,
-		protocol_ls_refs_request(&call->request, &remote->caps, prefixes, prefix_count),
-		&started);
-	if (rc == 0) {
-		lock_take(&wait.lock);
-		while (!wait.done)
-			lock_cond_wait(&wait.changed, &wait.lock);
-		lock_give(&wait.lock);
-		*out_outcome = wait.outcome;
-	}
-	lock_cond_release(&wait.changed);
-	lock_release(&wait.lock);
-	return rc;
-}
-
 /* ---- connecting ---- */
 
 static bool caps_equal(const struct server_caps *a, const struct server_caps *b)
@@ -581,6 +527,11 @@ static bool caps_equal(const struct server_caps *a, const struct server_caps *b)
 	return equal;
 }
 
+void remote_expect_refs(struct remote *remote, const char *const *prefixes, size_t prefix_count)
+{
+	early_expect(&remote->early, prefixes, prefix_count);
+}
+
 /*
  * Asks the server, whatever is believed so far. What has not changed is not written: other threads
  * may be reading it.
@@ -591,6 +542,8 @@ static int probe(struct remote *remote, struct xcp_error *err)
 	struct ref_list refs = { 0 };
 	int rc = remote->ops->connect(remote, &caps, &refs, err);
 
+	if (rc || caps.version != 2 || caps.algo != OID_SHA1)
+		early_drop(&remote->early);
 	if (rc) {
 		remote_count(remote, &(struct remote_counters){ .errors = 1 });
 		return rc;
@@ -667,6 +620,23 @@ static bool worth_probing(const struct remote *remote, enum remote_verdict verdi
 				   verdict == REMOTE_REFUSED_FEATURE || verdict == REMOTE_BROKEN);
 }
 
+static int list_refs(struct remote *remote, const char *const *prefixes, size_t prefix_count,
+		     struct ref_list *out, struct remote_outcome *out_outcome)
+{
+	struct buf request = BUF_INIT;
+	struct ls_refs *question;
+	int rc = protocol_ls_refs_request(&request, &remote->caps, prefixes, prefix_count);
+
+	rc = rc ? rc : ls_refs_start(remote, &request, false, &question);
+	buf_release(&request);
+	if (rc)
+		return rc;
+	ls_refs_wait(question, 0);
+	ls_refs_answer(question, out, out_outcome);
+	ls_refs_end(&question);
+	return 0;
+}
+
 int remote_refs(struct remote *remote, const char *const *prefixes, size_t prefix_count,
 		struct ref_list *out, struct xcp_error *err)
 {
@@ -675,6 +645,8 @@ int remote_refs(struct remote *remote, const char *const *prefixes, size_t prefi
 
 	if (!remote->connected)
 		return xcp_error_set(err, -ENOTCONN, "not connected to %s", remote->source->url);
+	if (early_take(&remote->early, remote, prefixes, prefix_count, out))
+		return 0;
 	for (;;) {
 		if (remote->caps.version != 2)
 			return advertised_refs(remote, out, err);
@@ -780,6 +752,7 @@ void remote_close(struct remote **remote_p)
 	*remote_p = NULL;
 	if (!remote)
 		return;
+	early_drop(&remote->early);
 	cancel_calls(remote);
 	close_transport(remote);
 	ref_list_release(&remote->refs);

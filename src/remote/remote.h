@@ -6,7 +6,8 @@
  * next to either of them parts of files over HTTP (range.c), all served by the one network thread
  * (net.c).
  *
- *	net_open ---> remote_open ---> remote_connect, remote_refs (wait; at mount time)
+ *	net_open ---> remote_open [---> remote_expect_refs]
+ *		---> remote_connect, remote_refs (wait; at mount time)
  *		---> remote_start/resume/cancel ... ---> remote_close ---> net_close
  *
  * A call tries once: no retries here, but for what HTTP itself asks for (redirects of the first
@@ -69,6 +70,14 @@ struct remote;
 int remote_open(const struct remote_config *config, struct remote **out,
 		struct xcp_error *err);	   /* no I/O */
 void remote_close(struct remote **remote); /* cancels what runs and waits for its done() */
+
+/*
+ * Before remote_connect(): what remote_refs() will be asked for first. Over HTTP, and without
+ * `known`, that is sent at the same time as the question what the server can do, on a second
+ * connection, and saves a round trip where the server speaks version 2 and SHA-1 and wants no
+ * credentials that are not sent at once. In all other cases it makes no difference.
+ */
+void remote_expect_refs(struct remote *remote, const char *const *prefixes, size_t prefix_count);
 
 /*
  * Learns what the server can do. With `known` (server_caps_format() text of an earlier time) it

@@ -17,6 +17,7 @@
 
 #include "base/buf.h"
 #include "base/lock.h"
+#include "remote/early.h"
 #include "remote/net.h"
 #include "remote/remote.h"
 
@@ -37,6 +38,7 @@ struct remote_call {
 	struct remote_sink *sink;
 	struct buf request;	   /* as git says it; of a range call the URL, as a string */
 	struct ref_list *out_refs; /* CALL_REFS: filled before a good done(); borrowed */
+	bool early;		   /* sent while connecting: to fail is no error */
 	/* owned by the network thread */
 	union {
 		struct refs_parser refs;
@@ -64,7 +66,8 @@ struct transport_ops {
 	bool (*safe)(const struct remote *remote);
 	/*
 	 * Learns what the server can do, and its refs where they come along (v0). Waits; not on the
-	 * network thread. Writes the outs only on success.
+	 * network thread. Writes the outs only on success. Where calls need no connect before them,
+	 * it does early_ask() behind its first question, and early_drop() when that went astray.
 	 */
 	int (*connect)(struct remote *remote, struct server_caps *out_caps,
 		       struct ref_list *out_refs, struct xcp_error *err);
@@ -93,6 +96,7 @@ struct remote {
 	bool connected, probed; /* probed: caps are the server's words, not what was remembered */
 	struct ref_list refs;	/* v0: from the probe, not handed out yet */
 	bool have_refs;
+	struct early early;
 	/* under `lock` */
 	struct lock lock;
 	struct lock_cond calls_changed;
@@ -100,6 +104,17 @@ struct remote {
 	bool closing;
 	struct remote_counters counters;
 };
+
+/* ---- making calls ---- */
+
+/* NULL: out of memory. To be filled further, then launched. */
+struct remote_call *call_new(struct remote *remote, enum call_kind kind, struct remote_sink *sink);
+
+/*
+ * Hands the call over when `rc`, how making its request went, is 0; frees it otherwise, or when the
+ * remote is being closed (-ECANCELED). *out (may be NULL) is written before done() can come.
+ */
+int call_launch(struct remote_call *call, int rc, struct remote_call **out);
 
 /* ---- for transports: feeding a call ---- */
 

@@ -61,7 +61,33 @@ void resolve_remember(const struct resolve_config *config, const struct resolved
 #define FORM_COUNT 6
 #define FORM_MAX_LEN 4096 /* nothing longer is a ref anywhere */
 
-static int ask(const struct resolve_config *config, struct ref_list *out, struct xcp_error *err)
+/* What the remote is asked for a name. */
+struct question {
+	const char *prefixes[FORM_COUNT];
+	size_t count;
+	struct buf texts[FORM_COUNT]; /* what the prefixes point to */
+};
+
+static void question_release(struct question *question)
+{
+	for (size_t i = 0; i < FORM_COUNT; i++)
+		buf_release(&question->texts[i]);
+}
+
+static int add_form(struct question *question, const char *form, const char *name)
+{
+	struct buf *text = &question->texts[question->count];
+	const char *mark = strstr(form, "%s");
+	int ret = buf_add(text, form, (size_t)(mark - form));
+
+	ret = ret ? ret : buf_add_str(text, name);
+	ret = ret ? ret : buf_add_str(text, mark + 2);
+	question->prefixes[question->count++] = buf_str(text);
+	return ret || !buf_str(text) ? -ENOMEM : 0;
+}
+
+/* -EINVAL for what is too long for a name; release it in any case. */
+static int question_init(struct question *question, const char *name)
 {
 	static const char *const forms[FORM_COUNT] = { "%s",
 						       "refs/%s",
@@ -69,30 +95,48 @@ static int ask(const struct resolve_config *config, struct ref_list *out, struct
 						       "refs/heads/%s",
 						       "refs/remotes/%s",
 						       "refs/remotes/%s/HEAD" };
-	static const char *const head[] = { "HEAD" };
-	const char *prefixes[FORM_COUNT];
-	struct buf texts[FORM_COUNT] = { 0 };
+	bool head = !name || strcmp(name, "HEAD") == 0;
 	int ret = 0;
 
-	if (!config->name || strcmp(config->name, "HEAD") == 0)
-		return remote_refs(config->remote, head, 1, out, err);
-	if (strlen(config->name) > FORM_MAX_LEN)
-		return xcp_error_set(err, -EINVAL, "a ref of %zu bytes is too long",
-				     strlen(config->name));
-	for (size_t i = 0; i < FORM_COUNT && ret == 0; i++) {
-		const char *mark = strstr(forms[i], "%s");
+	*question = (struct question){ 0 };
+	if (head)
+		return add_form(question, "%s", "HEAD");
+	if (strlen(name) > FORM_MAX_LEN)
+		return -EINVAL;
+	for (size_t i = 0; i < FORM_COUNT && ret == 0; i++)
+		ret = add_form(question, forms[i], name);
+	return ret;
+}
 
-		ret = buf_add(&texts[i], forms[i], (size_t)(mark - forms[i]));
-		ret = ret ? ret : buf_add_str(&texts[i], config->name);
-		ret = ret ? ret : buf_add_str(&texts[i], mark + 2);
-		prefixes[i] = buf_str(&texts[i]);
-		if (ret || !prefixes[i])
-			ret = xcp_error_set(err, -ENOMEM, "out of memory");
-	}
+static bool is_id(const char *name, struct oid *out)
+{
+	return name && oid_from_hex(name, strlen(name), out) == 0;
+}
+
+void resolve_expect(struct remote *remote, const char *name)
+{
+	struct question question;
+	struct oid oid;
+
+	if (is_id(name, &oid))
+		return;
+	if (question_init(&question, name) == 0)
+		remote_expect_refs(remote, question.prefixes, question.count);
+	question_release(&question);
+}
+
+static int ask(const struct resolve_config *config, struct ref_list *out, struct xcp_error *err)
+{
+	struct question question;
+	int ret = question_init(&question, config->name);
+
 	if (ret == 0)
-		ret = remote_refs(config->remote, prefixes, FORM_COUNT, out, err);
-	for (size_t i = 0; i < FORM_COUNT; i++)
-		buf_release(&texts[i]);
+		ret = remote_refs(config->remote, question.prefixes, question.count, out, err);
+	else if (ret == -EINVAL)
+		xcp_error_set(err, ret, "a ref of %zu bytes is too long", strlen(config->name));
+	else
+		xcp_error_set(err, ret, "out of memory");
+	question_release(&question);
 	return ret;
 }
 
@@ -214,7 +258,7 @@ static int find(const struct resolve_config *config, struct resolved *out, struc
 	struct oid oid;
 	int ret;
 
-	if (config->name && oid_from_hex(config->name, strlen(config->name), &oid) == 0) {
+	if (is_id(config->name, &oid)) {
 		take_id(config, &oid, out);
 		return 0;
 	}

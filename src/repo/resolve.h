@@ -1,7 +1,8 @@
 /*
  * resolve: from what a person calls a commit to the commit.
  *
- *	resolve (asks the remote; brings the commit) ---> the tree was seen ---> resolve_remember
+ *	[resolve_expect --->] resolve (asks the remote; brings the commit)
+ *		---> the tree was seen ---> resolve_remember
  *
  * A full id is taken as it is; anything else is asked of the remote, by the few names that it can
  * be short for. Annotated tags are peeled, however deep. What a name meant is remembered, so that
@@ -19,6 +20,12 @@
 #include "base/oid.h"
 #include "fetch/fetch.h"
 #include "git/object.h"
+
+/*
+ * Before the remote is connected: what will be asked of it for a name (NULL: HEAD), which may save
+ * a round trip. For an id that is nothing.
+ */
+void resolve_expect(struct remote *remote, const char *name);
 
 struct resolve_config {
 	struct fetch *fetch;   /* borrowed */
