@@ -70,6 +70,7 @@ def read_v1(t, w, url, paths=None):
     return mount.cache
 
 
+@tap.limit(300)
 def test_after_all_of_the_first_was_read(t, w):
     for object_info in (True, False):
         name = f"whole-{object_info}.git"
@@ -106,6 +107,7 @@ def test_after_parts_of_the_first_were_read(t, w):
               "requests for content: what did not change is here")
 
 
+@tap.limit(300)
 def test_a_cache_that_lost_its_content_is_no_trouble(t, w):
     """The deltas come without their bases: what cannot be made is asked for whole."""
     url = w.server.add(w.repo, "lost.git")
