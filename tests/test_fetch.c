@@ -1743,6 +1743,68 @@ static void test_a_walk_that_breaks_off_leaves_its_waits_to_ask_by_id(void)
 	tear_down();
 }
 
+static void test_walks_that_always_break_off_are_given_up_for_a_while(void)
+{
+	struct wait wait;
+
+	clock_fake(5000);
+	set_up(WALK_CAPS);
+	make_grove();
+	begin_walk(&wait);
+	CHECK_INT(result(&wait), 0);
+	wait_release(&wait);
+	CHECK(settle());
+	for (unsigned i = 0; i < 3; i++) {
+		char name[] = { 't', (char)('0' + i) };
+		struct oid tree = fake_add(remote, OBJECT_TREE, name, 2);
+
+		fake_include(remote, &tree, &grove.large);
+		clock_fake_advance(60000);
+		fake_cut(remote, 1);
+		CHECK_INT(fetch_fill(fetch, &tree, true), FETCH_FILL_ASKED);
+		CHECK(settle());
+	}
+	clock_fake_advance(60000);
+	CHECK_INT(fetch_fill(fetch, &grove.folders[3].trees[0], true), -EOPNOTSUPP);
+	clock_fake_advance(600000);
+	CHECK_INT(fetch_fill(fetch, &grove.folders[3].trees[0], true), FETCH_FILL_ASKED);
+	CHECK(settle());
+	tear_down();
+}
+
+/* Its result; time goes on till then, past what is waited between attempts. */
+static int result_in_time(struct wait *wait)
+{
+	for (unsigned i = 0; i < 1000 && !is_done(wait); i++) {
+		clock_fake_advance(100);
+		fetch_tick(fetch);
+		usleep(10000);
+	}
+	return result(wait);
+}
+
+static void test_after_a_walk_that_broke_off_the_next_shows_itself_anew(void)
+{
+	struct wait wait;
+
+	clock_fake(1000);
+	set_up(WALK_CAPS);
+	make_grove();
+	read_folder(0);
+	read_folder(1);
+	fake_break(remote, 1);
+	CHECK_INT(want_in(&wait, 2, 0), 0);
+	CHECK_INT(result_in_time(&wait), 0);
+	wait_release(&wait);
+	CHECK(settle());
+	CHECK_INT(want_in(&wait, 4, FOLDER_FILES - 1), 0);
+	CHECK_INT(result_in_time(&wait), 0);
+	wait_release(&wait);
+	CHECK(settle());
+	CHECK_STR(fake_call(remote, fake_calls(remote) - 1).filter, "");
+	tear_down();
+}
+
 static void test_a_refused_limit_ends_walks_and_nothing_else(void)
 {
 	set_up(WALK_CAPS);
@@ -2180,6 +2242,8 @@ int main(int argc, char **argv)
 	TAP_RUN(test_what_comes_in_the_background_waits_for_no_reader);
 	TAP_RUN(test_who_waits_long_for_the_background_goes_out_alone);
 	TAP_RUN(test_a_walk_that_breaks_off_leaves_its_waits_to_ask_by_id);
+	TAP_RUN(test_walks_that_always_break_off_are_given_up_for_a_while);
+	TAP_RUN(test_after_a_walk_that_broke_off_the_next_shows_itself_anew);
 	TAP_RUN(test_a_refused_limit_ends_walks_and_nothing_else);
 	TAP_RUN(test_a_file_that_nobody_listed_tells_its_size_by_coming);
 	TAP_RUN(test_a_lone_file_that_fails_is_asked_for_its_size);

@@ -84,6 +84,8 @@ struct fetch {
 	unsigned refused; /* enum filter_kind bits */
 	unsigned doubted; /* bits of what was refused once: an empty answer may be an accident */
 	uint64_t sizes_refused_until_ms; /* UINT64_MAX: as long as this lives */
+	unsigned walks_broken;		 /* so many subtrees in a row came to no good end */
+	uint64_t walks_until_ms;	 /* till then none is asked for */
 	bool size_gathering; /* somebody asks for a company of sizes: all wait and leave together */
 	struct flight *everything; /* borrowed: the flight of that kind; NULL */
 	struct oid commit;	   /* last asked for; null */

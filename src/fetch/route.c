@@ -35,7 +35,8 @@ bool fetch_steps_with_blobs_locked(const struct fetch *fetch)
 
 bool fetch_can_crawl_locked(const struct fetch *fetch)
 {
-	return (fetch->caps & REMOTE_OBJECTS) && fetch_can_filter_locked(fetch, FILTER_LIMIT);
+	return (fetch->caps & REMOTE_OBJECTS) && fetch_can_filter_locked(fetch, FILTER_LIMIT) &&
+	       clock_ms() >= fetch->walks_until_ms;
 }
 
 struct flight *fetch_carrier_of_tree_locked(struct fetch *fetch, const struct oid *tree,

@@ -18,6 +18,8 @@
 /* Answers that broke off: each is progress for the deadline, so something else must end them. */
 #define TRIES_IN_VAIN_MAX 6
 #define SIZES_BROKEN_MS 600000
+#define WALKS_BROKEN_MAX 3
+#define WALKS_BROKEN_MS 600000
 
 static bool is_carrier(const struct flight *flight)
 {
@@ -300,6 +302,25 @@ static void remember_outcome_locked(struct fetch *fetch, const struct batch *bat
 		fetch->counters.retries++;
 }
 
+/*
+ * A subtree that came in part is asked for whole the next time, and breaks off at the same place:
+ * the next walk must show itself anew, and after some there is none for a while.
+ */
+static void remember_walk_locked(struct fetch *fetch, const struct batch *batch, enum end end)
+{
+	bool answered = batch->heard || batch->outcome.answered;
+
+	if (batch->way != WAY_SUBTREE)
+		return;
+	if (end == END_OK)
+		fetch->walks_broken = 0;
+	if (end != END_BROKEN && end != END_DAMAGED && !(end == END_LATER && answered))
+		return;
+	crawl_forget_locked(&fetch->crawl);
+	if (++fetch->walks_broken >= WALKS_BROKEN_MAX)
+		fetch->walks_until_ms = clock_ms() + WALKS_BROKEN_MS;
+}
+
 #define DOUBT_SIZES 0x100u
 
 /* A refusal is believed the second time: it changes what is asked for days. */
@@ -510,6 +531,7 @@ void fetch_settle(struct fetch *fetch, struct batch *batch)
 	step_over_locked(fetch, batch, &verdict);
 	failures = fetch->retry.failures + 1;
 	remember_outcome_locked(fetch, batch, verdict.end);
+	remember_walk_locked(fetch, batch, verdict.end);
 	if (verdict.end == END_REFUSED)
 		refuse_locked(fetch, batch);
 	judge_locked(batch, &verdict); /* flights may have come and gone */
