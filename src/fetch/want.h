@@ -28,6 +28,7 @@ struct want {
 	bool listed; /* its directory was listed, and did not tell its size */
 	bool size_only;
 	bool fresh;    /* the flight was made for it */
+	bool goes_on;  /* a reader goes from file to file: as good as a listing */
 	bool walks;    /* it is one of a walk, which may have to go by id */
 	unsigned step; /* of the crawl; CRAWL_NO_STEP */
 };

@@ -68,8 +68,16 @@ static bool take_lone_locked(struct fetch *fetch)
 /* No content is under way or waits to be, and the remote is well: one more is there soon. */
 static bool is_quiet_locked(const struct fetch *fetch)
 {
-	return !fetch->running[WAY_OBJECTS] && !fetch_queued_locked(fetch, WAY_OBJECTS) &&
-	       !fetch->retry.failures;
+	const struct batch *batch;
+
+	if (fetch_queued_locked(fetch, WAY_OBJECTS) || fetch->retry.failures)
+		return false;
+	TAILQ_FOREACH(batch, &fetch->batches, entry) {
+		/* one that has brought all it was to bring is only about to end */
+		if (batch->way == WAY_OBJECTS && !TAILQ_EMPTY(&batch->flights))
+			return false;
+	}
+	return true;
 }
 
 /*
@@ -83,8 +91,11 @@ static bool is_lone_locked(struct want *want)
 	struct oid tree;
 
 	if (!want_has_place(company) || company->listed || !(fetch->caps & REMOTE_OBJECTS) ||
-	    !is_quiet_locked(fetch) || company->tree(company->arg, 0, &tree) ||
-	    has_lone_neighbours_locked(fetch, &tree, company->index) || !take_lone_locked(fetch))
+	    !is_quiet_locked(fetch) || company->tree(company->arg, 0, &tree))
+		return false;
+	want->goes_on = has_lone_neighbours_locked(fetch, &tree, company->index) ||
+			!take_lone_locked(fetch);
+	if (want->goes_on)
 		return false;
 	fetch->lones[fetch->lones_next++ % LONE_COUNT] =
 		(struct lone){ .tree = tree, .index = company->index };

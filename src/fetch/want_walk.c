@@ -42,7 +42,6 @@ struct flight *want_walk_above_locked(struct want *want)
 	return flight;
 }
 
-/* A size is asked for in this way only where a reader goes from file to file: as good as listed. */
 static bool want_place(const struct want *want, struct crawl_place *out)
 {
 	struct oid tree;
@@ -50,7 +49,7 @@ static bool want_place(const struct want *want, struct crawl_place *out)
 	out->count = 0;
 	if (!want_has_place(want->company))
 		return false;
-	out->listed = want->company->listed || want->size_only;
+	out->listed = want->company->listed || want->goes_on;
 	for (unsigned up = 0; !want->company->tree(want->company->arg, up, &tree); up++) {
 		if (!crawl_place_add(out, &tree))
 			return false;
