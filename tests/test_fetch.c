@@ -1772,6 +1772,23 @@ static void test_walks_that_always_break_off_are_given_up_for_a_while(void)
 	tear_down();
 }
 
+static void test_a_large_blob_for_a_tree_tells_no_size_of_the_tree(void)
+{
+	struct oid tree, blob;
+	uint64_t size;
+
+	clock_fake(5000);
+	set_up(WALK_CAPS);
+	tree = fake_add(remote, OBJECT_TREE, "tree", 4);
+	blob = fake_add_blob(remote, 5 << 20, 7);
+	fake_swap(remote, &tree, &blob);
+	CHECK_INT(fetch_fill(fetch, &tree, true), FETCH_FILL_ASKED);
+	CHECK(settle());
+	CHECK(!fetch_size_known(fetch, &tree, &size));
+	CHECK(fetch_has(fetch, &blob));
+	tear_down();
+}
+
 /* Its result; time goes on till then, past what is waited between attempts. */
 static int result_in_time(struct wait *wait)
 {
@@ -2244,6 +2261,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_walk_that_breaks_off_leaves_its_waits_to_ask_by_id);
 	TAP_RUN(test_walks_that_always_break_off_are_given_up_for_a_while);
 	TAP_RUN(test_after_a_walk_that_broke_off_the_next_shows_itself_anew);
+	TAP_RUN(test_a_large_blob_for_a_tree_tells_no_size_of_the_tree);
 	TAP_RUN(test_a_refused_limit_ends_walks_and_nothing_else);
 	TAP_RUN(test_a_file_that_nobody_listed_tells_its_size_by_coming);
 	TAP_RUN(test_a_lone_file_that_fails_is_asked_for_its_size);

@@ -303,19 +303,22 @@ static void remember_outcome_locked(struct fetch *fetch, const struct batch *bat
 }
 
 /*
- * A subtree that came in part is asked for whole the next time, and breaks off at the same place:
- * the next walk must show itself anew, and after some there is none for a while.
+ * A subtree that did not come, or that the cache did not take, is asked for whole the next time,
+ * and ends in the same way: the next walk must show itself anew, and after some there is none for a
+ * while.
  */
-static void remember_walk_locked(struct fetch *fetch, const struct batch *batch, enum end end)
+static void remember_walk_locked(struct fetch *fetch, const struct batch *batch,
+				 const struct verdict *verdict)
 {
-	bool answered = batch->heard || batch->outcome.answered;
+	bool silent = verdict->end == END_LATER && !batch->heard && !batch->outcome.answered;
 
-	if (batch->way != WAY_SUBTREE)
+	if (batch->way != WAY_SUBTREE || silent || verdict->end == END_CANCELED ||
+	    verdict->end == END_REFUSED)
 		return;
-	if (end == END_OK)
+	if (verdict->complete && !batch->dropped) {
 		fetch->walks_broken = 0;
-	if (end != END_BROKEN && end != END_DAMAGED && !(end == END_LATER && answered))
 		return;
+	}
 	crawl_forget_locked(&fetch->crawl);
 	if (++fetch->walks_broken >= WALKS_BROKEN_MAX)
 		fetch->walks_until_ms = clock_ms() + WALKS_BROKEN_MS;
@@ -531,7 +534,7 @@ void fetch_settle(struct fetch *fetch, struct batch *batch)
 	step_over_locked(fetch, batch, &verdict);
 	failures = fetch->retry.failures + 1;
 	remember_outcome_locked(fetch, batch, verdict.end);
-	remember_walk_locked(fetch, batch, verdict.end);
+	remember_walk_locked(fetch, batch, &verdict);
 	if (verdict.end == END_REFUSED)
 		refuse_locked(fetch, batch);
 	judge_locked(batch, &verdict); /* flights may have come and gone */

@@ -152,11 +152,20 @@ static int on_header(void *arg, uint32_t object_count)
 	return 0;
 }
 
+/* The one blob that was asked for by its id, as far as can be told before it is whole. */
+static bool is_named_blob(const struct batch *batch, const struct pack_entry *entry)
+{
+	bool by_id = batch->way == WAY_OBJECTS || batch->way == WAY_LARGE || batch->way == WAY_PEEK;
+
+	return by_id && batch->want_count == 1 && batch->object_count == 1 &&
+	       entry->kind == PACK_BLOB;
+}
+
 static int on_entry(void *arg, const struct pack_entry *entry)
 {
 	struct batch *batch = arg;
 
-	if (batch->want_count != 1 || batch->object_count != 1 || entry->kind != PACK_BLOB)
+	if (!is_named_blob(batch, entry))
 		return 0;
 	return fetch_deliver_header(batch->fetch, batch, entry->size);
 }
@@ -216,7 +225,7 @@ static int on_early(void *arg, const struct pack_entry *entry)
 {
 	struct batch *batch = arg;
 
-	if (batch->want_count != 1 || batch->object_count != 1 || entry->kind != PACK_BLOB)
+	if (!is_named_blob(batch, entry))
 		return 0;
 	return large_stream_begin(batch, &batch->wants[0], entry->size);
 }
