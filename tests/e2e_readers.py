@@ -213,6 +213,35 @@ def test_ctrl_c_ends_a_stat_that_waits(t):
     t.equal(mount.stat("d05/f005").st_size, size, "the size when the server goes on")
 
 
+def test_stat_beside_a_blind_read_can_be_ended(t):
+    """
+    sendfile does not ask for the size first, so its pages are locked while the kernel hears it. A
+    far end changes nothing: all pages of a file go when its size changes.
+    """
+    repo = repos.mixed()
+    server = t.use(faults.FaultServer())
+    mount = t.use(Mount(server.add(repo), "--timeout", "200"))
+    rule = server.rule(faults.stall(None), kind="content")
+    t.defer(rule.release)
+    path = mount.join("d03/eight.bin")
+    fd = os.open(path, os.O_RDONLY)
+    t.defer(os.close, fd)
+    for name in ("f003", "f015", "f027"):  # we know all sizes from here on, the kernel does not
+        mount.stat(f"d03/{name}")
+    send = f"import os; print(os.sendfile(1, {fd}, 0, 4))"
+    reader = subprocess.Popen(["python3", "-c", send], pass_fds=(fd,), stdout=subprocess.PIPE)
+    t.ok(proc.wait_until(lambda: rule.gate.waiting and blocked(reader.pid), 20, fail=False),
+         "a blind read waits")
+    ends_with_ctrl_c(t, ["stat", path])
+    t.equal(wait(subprocess.Popen(["ls", mount.join("d03")], stdout=subprocess.DEVNULL)), 0,
+            "a listing of the folder comes back")
+    rule.release()
+    want = (repos.clone(repo) / "d03/eight.bin").read_bytes()
+    t.equal(reader.communicate(timeout=20 * env.patience())[0], want[:4] + b"4\n",
+            "what sendfile sent")
+    t.equal(mount.stat("d03/eight.bin").st_size, len(want), "the size afterwards")
+
+
 def test_killed_readers_leave_nothing(t):
     w = Stalled(t)
     children = [subprocess.Popen(["cat", w.mount.join(p)], stdout=subprocess.DEVNULL)
@@ -259,6 +288,7 @@ tap.run([
     test_a_stalled_server_stops_nobody_else,
     test_ls_of_a_folder_that_is_being_read_comes_back,
     test_ctrl_c_ends_a_stat_that_waits,
+    test_stat_beside_a_blind_read_can_be_ended,
     test_killed_readers_leave_nothing,
     test_readers_of_one_large_file,
 ], needs=("program", "fuse", "lighttpd"))

@@ -12,9 +12,6 @@
 #define AWAITED                                                                                    \
 	(UINT32_C(1) << 31) /* somebody may be in the list; set and cleared under its lock */
 
-/* Pages are cut as the kernel holds them, in pieces up to what it reads at once. */
-#define PIECE_MAX_LEN (UINT64_C(1) << 20)
-
 void blind_table_init(struct blind_table *table)
 {
 	lock_init(&table->lock);
@@ -40,19 +37,9 @@ void blind_told(struct node *node, bool size_known)
 
 /* ---- reads ---- */
 
-/* Whether a kernel that hears the size has to wait for this read. Far from the end it has not. */
-static bool is_blind(const struct node *node, uint64_t end)
+void blind_read_begin(struct blind_wait *wait, struct node *node)
 {
-	uint64_t size = node_size(node);
-
-	if (atomic_load_explicit(&node->told, memory_order_relaxed))
-		return false;
-	return size == NODE_SIZE_UNKNOWN || size < end || size - end < PIECE_MAX_LEN;
-}
-
-void blind_read_begin(struct blind_wait *wait, struct node *node, uint64_t end)
-{
-	if (wait->read || !is_blind(node, end))
+	if (wait->read || atomic_load_explicit(&node->told, memory_order_relaxed))
 		return;
 	node_hold(node); /* the reply lets the kernel forget it */
 	wait->read = node;

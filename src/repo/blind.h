@@ -4,9 +4,9 @@
  *
  * A LOOKUP that cannot tell a size gives the kernel a placeholder, and a program that reads without
  * asking for the size makes it send READs while the placeholder is all it knows: blind ones. The
- * pages of a READ are locked until it is answered. A kernel that hears a smaller size meanwhile
- * cuts off what is behind it, and waits for those pages where no signal reaches: a stat of the name
- * could not be ended with Ctrl-C. So nobody is told the size of a file while blind reads of it
+ * pages of a READ are locked until it is answered. A kernel that hears another size meanwhile drops
+ * every page of the file, wherever its end is, and waits for the locked ones where no signal
+ * reaches: a stat of the name could not be ended with Ctrl-C. So nobody is told the size of a file while blind reads of it
  * wait: entries say that it is not known, and GETATTR parks, which a signal does end.
  *
  *	a read parks, the kernel was not told: blind_read_begin ---> replied ---> blind_read_end
@@ -17,7 +17,7 @@
  * A window stays, in the kernel and out of our reach: a READ that was sent and not yet taken by us,
  * or whose turn comes just while the answer with the size is on its way (one that failed and is
  * tried again at once, too). That is a matter of microseconds, once for each file: a kernel that
- * has heard the size has nothing more to cut.
+ * has heard the size has nothing more to drop.
  *
  * A node pays a counter and a flag; reads that do not park pay nothing.
  *
@@ -63,10 +63,10 @@ void blind_wait_init(struct blind_wait *wait, struct blind_table *table,
 void blind_told(struct node *node, bool size_known);
 
 /*
- * A read that ends before `end` may park: before it does. Counts it when it is blind, once for each
- * wait. The node must be alive.
+ * A read may park: before it does. Counts it when it is blind, once for each wait. The node must be
+ * alive.
  */
-void blind_read_begin(struct blind_wait *wait, struct node *node, uint64_t end);
+void blind_read_begin(struct blind_wait *wait, struct node *node);
 
 /*
  * The read has been replied to. Calls done() of those that waited for it when it was the last.

@@ -537,7 +537,7 @@ static int read_part(struct repo *repo, struct node *node, uint64_t off, size_t 
 
 	node_hold(node); /* the wait may outlast the node */
 	if (wait)
-		blind_read_begin(&wait->blind, node, off + len);
+		blind_read_begin(&wait->blind, node);
 	ret = fetch_part(repo->fetch, &part, wait ? &wait->waiter : NULL, out, &content);
 	if (ret == 1 && content)
 		ret = read_content(repo, node, content, off, len, out);
@@ -561,7 +561,7 @@ static int read_small(struct repo *repo, struct node *node, uint64_t off, size_t
 	if (ret != -ENOENT)
 		return ret ? ret : check_cached(repo, node, out);
 	if (wait)
-		blind_read_begin(&wait->blind, node, off + len);
+		blind_read_begin(&wait->blind, node);
 	ret = content_fetch(repo, node, wait, &content);
 	if (ret)
 		return ret;
