@@ -13,6 +13,7 @@ from e2e.mounts import Mount, Readers
 
 MIB = repos.MIB
 BIG, OTHER = "64MiB.bin", "8MiB.bin"
+BLOCK = 128 << 10              # of a large file, as it is kept
 SLACK = 64 << 10                # headers, and what is no content
 
 
@@ -92,7 +93,10 @@ def test_a_whole_file_from_end_to_end(t, w):
         mount = w.mount(t, way)
         before = received(mount)
         t.ok(mount.read(BIG) == w.want[BIG], f"{way}: the bytes")
-        t.at_most(received(mount) - before, len(w.want[BIG]) * 1.01 + SLACK,
+        again = mount.stats()["cache_dropped"] * BLOCK    # no room: it is asked for once more
+        if env.patience() > 1:
+            again += 4 * MIB    # a reader so slow that a stream is let go, and begins again
+        t.at_most(received(mount) - before, len(w.want[BIG]) * 1.01 + SLACK + again,
                   f"{way}: each byte came once")
         wait_whole(mount, BIG)
         mount.unmount()
@@ -237,7 +241,7 @@ def test_a_reader_that_is_killed_leaves_the_rest_alone(t, w):
         t.ok(reader.stdout.read(100000) == w.want[BIG][:100000], "what was read")
         os.killpg(reader.pid, 9)
     proc.wait_until(lambda: not mount.stats()["flights"], 30, "the stream to end")
-    t.at_most(received(mount), 8 * MIB, "bytes that came")
+    t.at_most(received(mount), len(w.want[BIG]) // 4, "bytes that came")
 
 
 tap.run([

@@ -130,6 +130,16 @@ static inline size_t collector_len(struct collector *collector)
 	return len;
 }
 
+static inline bool collector_is_done(struct collector *collector)
+{
+	bool done;
+
+	lock_take(&collector->lock);
+	done = collector->done;
+	lock_give(&collector->lock);
+	return done;
+}
+
 /* A remote on a network of its own. */
 struct place {
 	struct host_table *hosts;

@@ -1389,14 +1389,14 @@ static void test_a_pause_holds_the_answer_until_it_is_resumed(void)
 	/* While it is paused another call goes all the way through the network thread. */
 	CHECK_INT(remote_refs(place.remote, NULL, 0, &refs, NULL), 0);
 	CHECK(collector_len(&collector) - before < 128 << 10);
-	CHECK(!collector.done);
+	CHECK(!collector_is_done(&collector));
 	remote_call_resume(call);
 	for (unsigned pauses = 2; pauses < 5; pauses++) {
 		lock_take(&collector.lock);
 		while (collector.pauses < pauses && !collector.done)
 			lock_cond_wait(&collector.changed, &collector.lock);
 		lock_give(&collector.lock);
-		if (!collector.done)
+		if (!collector_is_done(&collector))
 			remote_call_resume(call);
 	}
 	CHECK_INT(collector_wait(&collector), REMOTE_OK);
@@ -1434,7 +1434,7 @@ static void test_a_pause_is_no_stall(void)
 	collector_init(&other);
 	CHECK_INT(remote_start_fetch(place.remote, &spec, &other.sink, &other_call), 0);
 	CHECK_INT(collector_wait(&other), REMOTE_TRANSIENT);
-	CHECK(!collector.done);
+	CHECK(!collector_is_done(&collector));
 	remote_call_resume(call);
 	CHECK_INT(collector_wait(&collector), REMOTE_OK);
 	CHECK_UINT(collector.pack.len, 4 << 20);
@@ -1468,8 +1468,8 @@ static void test_nonsense_behind_a_pause_ends_the_call(void)
 	remote_call_resume(call);
 	/* Another call goes all the way through the network thread, behind that. */
 	CHECK_INT(remote_refs(place.remote, NULL, 0, &refs, NULL), 0);
-	CHECK(collector.done);
-	if (!collector.done)
+	CHECK(collector_is_done(&collector));
+	if (!collector_is_done(&collector))
 		remote_call_cancel(call);
 	CHECK_INT(collector_wait(&collector), REMOTE_BROKEN);
 	ref_list_release(&refs);

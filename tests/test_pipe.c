@@ -224,9 +224,9 @@ static void test_a_paused_call_does_not_hold_up_others_and_goes_on(void)
 	collector_wait_bytes(&paused, 1);
 	CHECK_INT(start_fetch(&small, 0, NULL, &collector.sink, &call), 0);
 	CHECK_INT(collector_wait(&collector), REMOTE_OK);
-	CHECK(!paused.done);
+	CHECK(!collector_is_done(&paused));
 	CHECK(collector_len(&paused) < 100 << 10);
-	for (unsigned pauses = 1; !paused.done; pauses++) {
+	for (unsigned pauses = 1; !collector_is_done(&paused); pauses++) {
 		remote_call_resume(paused_call);
 		lock_take(&paused.lock);
 		while (paused.pauses <= pauses && !paused.done)

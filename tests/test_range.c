@@ -730,14 +730,14 @@ static void test_a_pause_holds_the_answer_until_it_is_resumed(void)
 	CHECK_INT(collector_wait(&other), REMOTE_OK);
 	collector_release(&other);
 	CHECK(collector_len(&collector) - before < 128 << 10);
-	CHECK(!collector.done);
+	CHECK(!collector_is_done(&collector));
 	remote_call_resume(call);
 	for (unsigned pauses = 2; pauses < 5; pauses++) {
 		lock_take(&collector.lock);
 		while (collector.pauses < pauses && !collector.done)
 			lock_cond_wait(&collector.changed, &collector.lock);
 		lock_give(&collector.lock);
-		if (!collector.done)
+		if (!collector_is_done(&collector))
 			remote_call_resume(call);
 	}
 	CHECK_INT(collector_wait(&collector), REMOTE_OK);
@@ -779,7 +779,7 @@ static void test_a_call_can_be_canceled_in_the_middle(void)
 	collector_init(&collector);
 	CHECK_INT(start("f", 0, 100, SIZE, &collector.sink, &call), 0);
 	remote_close(&place.remote);
-	CHECK(collector.done);
+	CHECK(collector_is_done(&collector));
 	CHECK_INT(collector.outcome.verdict, REMOTE_CANCELED);
 	leave();
 }
