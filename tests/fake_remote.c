@@ -74,6 +74,7 @@ struct remote {
 	bool unnamed, deltas;
 	unsigned damages, cuts, breaks;
 	size_t stall;
+	bool deaf;
 	void (*linger)(void);
 };
 
@@ -212,7 +213,7 @@ static bool send_pack(struct remote *remote, struct remote_call *call, const str
 			len = remote->stall > off ? remote->stall - off : 0;
 		while (!call->seen.cancelled && (call->paused || (remote->stall && !len)))
 			lock_cond_wait(&remote->cond, &remote->lock);
-		if (call->seen.cancelled) {
+		if (call->seen.cancelled && (call->paused || !remote->deaf)) {
 			lock_give(&remote->lock);
 			return false;
 		}
@@ -315,7 +316,7 @@ static void answer(struct remote *remote, struct remote_call *call)
 	bool normal = false;
 
 	lock_take(&remote->lock);
-	if (call->seen.cancelled) {
+	if (call->seen.cancelled && !remote->deaf) {
 		outcome.verdict = REMOTE_CANCELED;
 	} else if (remote->failures) {
 		remote->failures--;
@@ -665,6 +666,11 @@ void fake_break(struct remote *remote, unsigned count)
 void fake_stall(struct remote *remote, size_t after)
 {
 	SET(remote->stall = after);
+}
+
+void fake_deaf(struct remote *remote, bool deaf)
+{
+	SET(remote->deaf = deaf);
 }
 
 void fake_deltas(struct remote *remote, bool deltas)

@@ -59,6 +59,8 @@ void fake_cut(struct remote *remote,
 void fake_break(struct remote *remote, unsigned count);
 /* After so many bytes of each pack nothing more comes, till cancelled. 0: off. */
 void fake_stall(struct remote *remote, size_t after);
+/* What is cancelled goes on as long as its bytes are taken. */
+void fake_deaf(struct remote *remote, bool deaf);
 void fake_deltas(struct remote *remote,
 		 bool deltas); /* blobs are sent as deltas of the one before */
 

@@ -1034,6 +1034,25 @@ static void test_large_transfer_that_nobody_wants_any_more_is_cancelled(void)
 	tear_down();
 }
 
+static void test_what_is_cancelled_takes_no_more(void)
+{
+	struct content *content;
+	struct wait wait;
+	struct oid oid;
+
+	set_up(ALL_CAPS);
+	oid = fake_add_blob(remote, LIMIT * 4, 1);
+	fake_hold(remote, true);
+	fake_deaf(remote, true);
+	wait_init(&wait);
+	CHECK_INT(fetch_content(fetch, &oid, OBJECT_BLOB, LIMIT * 4, NULL, &wait.waiter, &content),
+		  0);
+	CHECK(fetch_cancel(fetch, &wait.waiter));
+	CHECK(settle());
+	CHECK(fake_call(remote, 0).sent < LIMIT);
+	tear_down();
+}
+
 static void test_close_ends_every_wait(void)
 {
 	struct wait waits[10];
@@ -2291,6 +2310,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_cancelled_want_that_has_not_left_never_leaves);
 	TAP_RUN(test_cancel_before_the_want_ends_it);
 	TAP_RUN(test_large_transfer_that_nobody_wants_any_more_is_cancelled);
+	TAP_RUN(test_what_is_cancelled_takes_no_more);
 	TAP_RUN(test_close_ends_every_wait);
 	TAP_RUN(test_large_file_comes_alone_and_as_a_file);
 	TAP_RUN(test_sizes_of_a_directory_cost_one_call);

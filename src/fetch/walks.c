@@ -51,7 +51,8 @@ void fetch_walks_resume_locked(struct fetch *fetch)
 
 	TAILQ_FOREACH(batch, &fetch->batches, entry) {
 		/* without its call there is nobody to tell; a moment later there is */
-		if (!batch->held || !batch->call || (far_ahead(fetch, 2) && !wanted_locked(batch)))
+		if (!batch->held || !batch->call || batch->cancel_wanted ||
+		    (far_ahead(fetch, 2) && !wanted_locked(batch)))
 			continue;
 		batch->held = false;
 		batch->progress_ms = clock_ms(); /* the silence was ours */

@@ -87,8 +87,12 @@ static bool on_pack(struct remote_sink *sink, const uint8_t *data, size_t len)
 	}
 	if (batch->queued_len)
 		fetch_work_schedule_locked(fetch, batch);
-	/* Until it is resumed: bytes that were on their way do not end a pause. */
-	if (batch->queued_len > queue_max(batch) || !fetch_walk_may_go_on_locked(fetch, batch))
+	/*
+	 * Until it is resumed: bytes that were on their way do not end a pause. What is cancelled
+	 * takes no more either: the transport may read megabytes before it hears of that.
+	 */
+	if (batch->cancel_wanted || batch->queued_len > queue_max(batch) ||
+	    !fetch_walk_may_go_on_locked(fetch, batch))
 		batch->paused = true;
 	more = !batch->paused;
 	lock_give(&fetch->lock);
@@ -381,7 +385,8 @@ static bool work_round(struct fetch *fetch, struct batch *batch)
 	if (fed)
 		batch->progress_ms =
 			clock_ms(); /* what we are slow at is no stall of the server's */
-	if (batch->paused && !batch->held && batch->queued_len < queue_max(batch) / 2) {
+	if (batch->paused && !batch->held && !batch->cancel_wanted &&
+	    batch->queued_len < queue_max(batch) / 2) {
 		batch->paused = false;
 		if (batch->call)
 			remote_call_resume(batch->call);
