@@ -23,7 +23,7 @@ static struct remote *remote;
 static struct cache *cache;
 static struct fetch *fetch;
 static char *dir;
-static uint64_t ahead_max_len;
+static uint64_t large_memory_len;
 
 static struct lock waits_lock;
 static struct lock_cond waits_cond;
@@ -59,7 +59,7 @@ static void open_fetch(void)
 		.large_limit = 256 * KIB,
 		.name = "test",
 		.identity = "test:repo",
-		.ahead_max_len = ahead_max_len,
+		.large_memory_len = large_memory_len,
 		.distrusted = on_distrusted,
 	};
 
@@ -89,7 +89,7 @@ static void tear_down(void)
 	fake_remote_free(remote);
 	cache_close(&cache);
 	scratch_remove(dir);
-	ahead_max_len = 0;
+	large_memory_len = 0;
 	clock_real();
 }
 
@@ -544,7 +544,7 @@ static void test_closing_ends_waits_and_paused_streams(void)
 
 static void test_small_memory_and_no_disk(void)
 {
-	ahead_max_len = BLOCK;
+	large_memory_len = BLOCK;
 	set_up(STREAM_CAPS);
 	cache_close(&cache);
 	cache = open_with(&(struct cache_config){ .dir = "/proc/none",
@@ -613,6 +613,75 @@ static void test_a_want_of_unknown_size_goes_over_to_ranges(void)
 	tear_down();
 }
 
+static int no_company(void *arg, const struct fetch_budget *budget, struct fetch_list *out)
+{
+	(void)arg;
+	(void)budget;
+	(void)out;
+	return 0;
+}
+
+static int its_tree(void *arg, unsigned up, struct oid *out)
+{
+	*out = *(struct oid *)arg;
+	return up ? -ENOENT : 0;
+}
+
+/* Of a file that is asked for by itself. 1: at once; 2: it came. */
+static int want_size(void)
+{
+	struct oid tree = fake_add(remote, OBJECT_TREE, "", 0);
+	const struct fetch_company company = { .gather = no_company,
+					       .tree = its_tree,
+					       .arg = &tree };
+	struct wait wait = { 0 };
+	uint64_t size = 0;
+	int status;
+
+	fetch_waiter_init(&wait.waiter, on_done);
+	status = fetch_size(fetch, &file, &company, &wait.waiter, &size);
+	if (status)
+		return status;
+	if (!EVENTUALLY(is_woken(&wait)))
+		return -EAGAIN;
+	content_unref(wait.content);
+	return wait.status ? wait.status : 2;
+}
+
+static void test_a_size_leaves_its_stream_to_the_read_that_follows(void)
+{
+	static const unsigned caps[] = { STREAM_CAPS, RANGE_CAPS };
+
+	for (unsigned i = 0; i < 2; i++) {
+		set_up(caps[i] & ~(unsigned)REMOTE_SIZES);
+		make_file(8 * MIB, 1);
+		CHECK_INT(want_size(), 2);
+		CHECK_INT(read_at(0, 16 * KIB), 1);
+		CHECK_UINT(fake_calls(remote) - ranges(), 1);
+		CHECK_INT(read_all(128 * KIB), 1);
+		CHECK(EVENTUALLY(is_whole()));
+		CHECK_UINT(fake_calls(remote) - ranges(), 1);
+		tear_down();
+	}
+}
+
+static void test_a_size_that_nothing_follows_ends_its_stream(void)
+{
+	clock_fake(1000000);
+	set_up(STREAM_CAPS & ~(unsigned)REMOTE_SIZES);
+	make_file(8 * MIB, 1);
+	CHECK_INT(want_size(), 2);
+	CHECK(EVENTUALLY(is_held()));
+	fetch_tick(fetch);
+	CHECK(!fake_call(remote, 0).cancelled);
+	clock_fake_advance(LARGE_IDLE_MIN_MS);
+	fetch_tick(fetch);
+	CHECK(EVENTUALLY(fake_call(remote, 0).cancelled));
+	CHECK(EVENTUALLY(is_quiet()));
+	CHECK(fake_call(remote, 0).sent < MIB);
+	tear_down();
+}
+
 static void test_a_bridge_stays_where_there_are_no_ranges(void)
 {
 	set_up(RANGE_CAPS);
@@ -669,9 +738,9 @@ static void test_few_ranges_till_one_proves_right(void)
 	fake_hold(remote, true);
 	CHECK_INT(ask_at(&wait, 0, 100), 0);
 	CHECK_INT(ask_at(&far, 8 * MIB, 100), 0);
-	CHECK(fake_wait_calls(remote, 3));
+	CHECK(fake_wait_calls(remote, 8));
 	fetch_tick(fetch);
-	CHECK_UINT(fake_calls(remote), 3);
+	CHECK_UINT(fake_calls(remote), 8);
 	fake_hold(remote, false);
 	CHECK_INT(result(&wait), 1);
 	CHECK_INT(result(&far), 1);
@@ -726,14 +795,14 @@ static void test_a_refusal_goes_over_to_the_stream(void)
 	fake_hold(remote, false);
 	CHECK_INT(result(&first), 1);
 	CHECK_INT(result(&second), 1);
-	CHECK(ranges() <= 3);
+	CHECK(ranges() <= 8);
 	CHECK_UINT(fake_calls(remote) - ranges(), 1);
 	CHECK_INT(read_all(MIB), 1);
 	/* and it is remembered */
 	open_again();
 	make_file(4 * MIB, 2);
 	CHECK_INT(read_all(MIB), 1);
-	CHECK(ranges() <= 3);
+	CHECK(ranges() <= 8);
 	CHECK_UINT(fake_calls(remote) - ranges(), 2);
 	tear_down();
 }
@@ -761,7 +830,7 @@ static void test_a_whole_file_in_answer_to_its_beginning(void)
 	fake_ranges(remote, FAKE_RANGES_WHOLE);
 	CHECK_INT(read_all(128 * KIB), 1);
 	CHECK(EVENTUALLY(is_whole()));
-	CHECK(fake_calls(remote) <= 6); /* few, and each breaks off soon */
+	CHECK(fake_calls(remote) <= 11); /* few, and each breaks off soon */
 	CHECK(sent() <= file_size + MIB);
 	tear_down();
 }
@@ -772,7 +841,7 @@ static void test_a_file_of_another_length_is_none(void)
 	make_file(4 * MIB, 1);
 	fake_ranges(remote, FAKE_RANGES_LONGER);
 	CHECK_INT(read_all(MIB), 1);
-	CHECK(ranges() <= 3);
+	CHECK(ranges() <= 8);
 	CHECK_UINT(fake_calls(remote) - ranges(), 1);
 	tear_down();
 }
@@ -831,16 +900,16 @@ static void test_wrong_ranges_are_withdrawn(void)
 	tear_down();
 }
 
-static void test_the_budget_bounds_what_is_asked_for(void)
+static void test_the_budget_bounds_the_calls(void)
 {
 	struct wait waits[8];
 
-	ahead_max_len = 4 * BLOCK;
+	large_memory_len = 4 * BLOCK;
 	set_up(RANGE_CAPS);
 	make_file(64 * MIB, 1);
 	CHECK_INT(read_at(0, 100), 1); /* ranges are proven */
 	CHECK(EVENTUALLY(is_quiet()));
-	CHECK_UINT(asked(), 4 * BLOCK);
+	CHECK_UINT(asked(), MIB);
 	fake_hold(remote, true);
 	for (unsigned i = 0; i < 8; i++)
 		CHECK_INT(ask_at(&waits[i], (i + 1) * 7 * MIB, MIB), 0);
@@ -859,7 +928,7 @@ static void test_no_reader_is_left_without_a_block(void)
 {
 	struct wait wait;
 
-	ahead_max_len = BLOCK / 2;
+	large_memory_len = BLOCK / 2;
 	set_up(RANGE_CAPS);
 	make_file(4 * MIB, 1);
 	CHECK_INT(ask_at(&wait, MIB, MIB), 0);
@@ -943,6 +1012,8 @@ int main(int argc, char **argv)
 	TAP_RUN(test_small_memory_and_no_disk);
 	TAP_RUN(test_a_want_of_unknown_size_goes_over_to_the_stream);
 	TAP_RUN(test_a_want_of_unknown_size_goes_over_to_ranges);
+	TAP_RUN(test_a_size_leaves_its_stream_to_the_read_that_follows);
+	TAP_RUN(test_a_size_that_nothing_follows_ends_its_stream);
 	TAP_RUN(test_a_bridge_stays_where_there_are_no_ranges);
 	TAP_RUN(test_the_first_bytes_do_not_wait_for_their_block);
 	TAP_RUN(test_without_early_a_want_of_unknown_size_is_whole);
@@ -957,7 +1028,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_failed_range_goes_on_where_it_broke_off);
 	TAP_RUN(test_failures_without_end_end);
 	TAP_RUN(test_wrong_ranges_are_withdrawn);
-	TAP_RUN(test_the_budget_bounds_what_is_asked_for);
+	TAP_RUN(test_the_budget_bounds_the_calls);
 	TAP_RUN(test_no_reader_is_left_without_a_block);
 	TAP_RUN(test_what_came_is_served_offline);
 	TAP_RUN(test_without_a_waiter_nothing_is_asked_for);

@@ -69,28 +69,22 @@ static void test_a_short_run_elsewhere_asks_for_half_as_much_more(void)
 	CHECK_UINT(window_end(window), 53 * MIB); /* sure now */
 }
 
-static void test_it_doubles_on_starvation_only(void)
+static void test_it_grows_on_starvation_only_by_what_was_read(void)
 {
-	struct window *window = read_at(0, 128 * KIB);
+	struct window *window = NULL;
 
 	windows_init(&windows, 8 * MIB);
 	for (uint64_t off = 0; off < 6 * MIB; off += 128 * KIB)
 		window = read_at(off, 128 * KIB);
 	CHECK_UINT(window->len, MIB);
 	window_starved(&windows, window, 6 * MIB, 0);
-	CHECK_UINT(window->len, 2 * MIB);
-	/* what was asked for only now cannot be here yet */
-	window_starved(&windows, window, 7 * MIB, 0);
-	CHECK_UINT(window->len, 2 * MIB);
-	for (uint64_t off = 6 * MIB; off < 8 * MIB; off += 128 * KIB)
-		window = read_at(off, 128 * KIB);
-	window_starved(&windows, window, 8 * MIB, 0);
-	CHECK_UINT(window->len, 4 * MIB);
+	CHECK_UINT(window->len, 6 * MIB);
 	CHECK_UINT(window_end(window), 12 * MIB);
-	for (unsigned i = 0; i < 5; i++) {
-		read_at(window->next, window_end(window) - window->next);
-		window_starved(&windows, window, window->next, 0);
-	}
+	window_starved(&windows, window, 3 * MIB, 0); /* it does not get smaller by that */
+	CHECK_UINT(window->len, 6 * MIB);
+	for (uint64_t off = 6 * MIB; off < 20 * MIB; off += 128 * KIB)
+		window = read_at(off, 128 * KIB);
+	window_starved(&windows, window, 20 * MIB, 0);
 	CHECK_UINT(window->len, 8 * MIB); /* not beyond what there is */
 }
 
@@ -103,6 +97,9 @@ static void test_on_a_long_link_it_grows_in_fewer_steps(void)
 	window = read_at(MIB, MIB);
 	window_starved(&windows, window, MIB, WINDOW_LONG_LINK_MS);
 	CHECK_UINT(window->len, 4 * MIB);
+	window = read_at(2 * MIB, MIB);
+	window_starved(&windows, window, 2 * MIB, WINDOW_LONG_LINK_MS);
+	CHECK_UINT(window->len, 8 * MIB);
 }
 
 static void test_reads_ahead_in_any_order_are_one_run(void)
@@ -170,8 +167,10 @@ static void test_it_shrinks_to_a_block_and_grows_again(void)
 	for (unsigned i = 0; i < 10; i++)
 		window_shrink(window);
 	CHECK_UINT(window->len, WINDOW_MIN_LEN);
-	window_starved(&windows, window, 4 * MIB, 0);
-	CHECK_UINT(window->len, 2 * WINDOW_MIN_LEN);
+	window_starved(&windows, window, 2 * MIB, 0);
+	CHECK_UINT(window->len, WINDOW_MIN_LEN);
+	window_starved(&windows, window, 3 * MIB, 0); /* what was read before does not count */
+	CHECK_UINT(window->len, MIB);
 }
 
 static void test_the_ends_of_numbers(void)
@@ -191,7 +190,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_read_elsewhere_asks_for_itself);
 	TAP_RUN(test_the_last_page_of_a_read_is_no_second_read);
 	TAP_RUN(test_a_short_run_elsewhere_asks_for_half_as_much_more);
-	TAP_RUN(test_it_doubles_on_starvation_only);
+	TAP_RUN(test_it_grows_on_starvation_only_by_what_was_read);
 	TAP_RUN(test_on_a_long_link_it_grows_in_fewer_steps);
 	TAP_RUN(test_reads_ahead_in_any_order_are_one_run);
 	TAP_RUN(test_two_readers_are_two_runs);

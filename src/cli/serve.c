@@ -192,7 +192,7 @@ static int open_repo(struct serve *serve, struct xcp_error *err)
 		.patience_ms = session_patience_ms(settings->timeout_ms),
 		.name = serve->config->source->shown,
 		.identity = serve->config->source->identity,
-		.ahead_max_len = memory_max_len(serve) / 2,
+		.large_memory_len = memory_max_len(serve) / 2,
 		.distrusted = on_distrusted,
 		.distrusted_arg = serve,
 	};

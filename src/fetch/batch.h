@@ -104,6 +104,7 @@ struct batch {
 	size_t arrived, foreign;  /* objects; of these, with no flight */
 	size_t dropped;		  /* the cache did not take them */
 	bool peeked;		  /* the size was all that was wanted */
+	bool lingers;		  /* the same, but it may become a stream */
 	bool doubted;		  /* it was refused, which is not believed yet */
 	uint64_t feed_off;	  /* of a large file: how far it has come */
 	struct block *feed_block; /* owned: the block that is being filled; NULL */

@@ -265,6 +265,20 @@ static bool adopt_locked(struct fetch *fetch, struct batch *batch)
 	return true;
 }
 
+/*
+ * Who asks for the size of one file mostly reads it next: a stream that has begun anyway waits a
+ * moment for that, where it is in nobody's way.
+ */
+static bool lingers_locked(struct fetch *fetch, const struct batch *batch, uint64_t size)
+{
+	const struct flight *flight =
+		flight_find_locked(&fetch->table, &batch->wants[0], FLIGHT_CONTENT);
+
+	return batch->way == WAY_OBJECTS && size > fetch->config.large_limit &&
+	       (fetch->caps & REMOTE_EARLY) && flight && flight->batch == batch &&
+	       !fetch_queued_locked(fetch, WAY_OBJECTS) && !fetch_queued_locked(fetch, WAY_LARGE);
+}
+
 int fetch_deliver_header(struct fetch *fetch, struct batch *batch, uint64_t size)
 {
 	const struct cache_size known = { .oid = batch->wants[0], .size = size };
@@ -277,10 +291,11 @@ int fetch_deliver_header(struct fetch *fetch, struct batch *batch, uint64_t size
 	if (batch->way != WAY_LARGE) {
 		lock_take(&fetch->lock);
 		adopted = adopt_locked(fetch, batch);
+		batch->lingers = !adopted && lingers_locked(fetch, batch, size);
 		lock_give(&fetch->lock);
 	}
 	fetch_deliver_size(fetch, &known.oid, size);
-	if (adopted)
+	if (adopted || batch->lingers)
 		return 0;
 	batch->peeked = true;
 	return -ECANCELED;

@@ -17,7 +17,7 @@
 #define CONTENT_SLOTS 4
 #define META_SLOTS 2
 #define LARGE_LIMIT (1u << 20)
-#define AHEAD_MAX_LEN ((uint64_t)32 << 20)
+#define LARGE_MEMORY_LEN ((uint64_t)32 << 20)
 #define REFUSED_FOR_S ((int64_t)7 * 24 * 3600) /* then a feature that was refused is tried again */
 
 /* ---- open and close ---- */
@@ -32,8 +32,8 @@ static void config_defaults(struct fetch_config *config)
 		config->meta_slots = META_SLOTS;
 	if (!config->large_limit)
 		config->large_limit = LARGE_LIMIT;
-	if (!config->ahead_max_len)
-		config->ahead_max_len = AHEAD_MAX_LEN;
+	if (!config->large_memory_len)
+		config->large_memory_len = LARGE_MEMORY_LEN;
 	if (!config->name)
 		config->name = "remote";
 	if (!config->identity)

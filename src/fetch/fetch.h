@@ -62,7 +62,7 @@ struct fetch_config {
 	const char *name; /* the remote, redacted, for log lines; borrowed, outlives the fetch */
 	/* source->identity: the scope of this repository's facts; borrowed, outlives the fetch */
 	const char *identity;
-	uint64_t ahead_max_len; /* bytes of large files that are asked for; 0: 32 MiB */
+	uint64_t large_memory_len; /* what of large files may be on its way in memory; 0: 32 MiB */
 	/*
 	 * What was served of a large blob, or may have been, turned out not to be it: whoever keeps
 	 * such bytes must drop them, and then call fetch_withdrawn(). May be NULL. Called from any

@@ -19,7 +19,7 @@ void larges_init(struct fetch *fetch)
 
 	TAILQ_INIT(&larges->all);
 	TAILQ_INIT(&larges->proofs);
-	budget_init(&larges->budget, fetch->config.ahead_max_len);
+	budget_init(&larges->budget, fetch->config.large_memory_len);
 	retry_init(&larges->retry, fetch->config.patience_ms, clock_ns());
 }
 
@@ -131,7 +131,7 @@ static struct large *large_new(struct fetch *fetch, const struct fetch_part *par
 	large->block_count = (uint32_t)((part->size + CACHE_BLOCK_LEN - 1) / CACHE_BLOCK_LEN);
 	large->used_ms = large->progress_ms = clock_ms();
 	TAILQ_INIT(&large->waiters);
-	windows_init(&large->windows, fetch->config.ahead_max_len);
+	windows_init(&large->windows, WINDOW_MAX_LEN);
 	return large;
 }
 

@@ -10,8 +10,9 @@
  *	stream (stream.c) the blob's own pack entry, while it inflates: from the start on
  *	whole		  as any object: nothing is shown before all of it was verified
  *
- * How far ahead of the readers is asked is window.h's; how much in all, a budget's. When memory is
- * short windows are halved; what a reader waits for itself is asked for all the same.
+ * How far ahead of the readers is asked is window.h's; how many calls there may be, a budget's: a
+ * call holds no more than its queue, however much it was asked for. When memory is short windows
+ * are halved; what a reader waits for itself is asked for all the same.
  *
  *	blocks come ---> readers ---> cache (as an object in the making, under a name of this
  *	repository and this blob) ---> all here: read back, hashed (prove.c) ---> the cache has
@@ -107,7 +108,7 @@ TAILQ_HEAD(large_list, large);
 
 struct larges {
 	/* set before threads start */
-	struct budget budget; /* bytes asked for */
+	struct budget budget; /* what calls for ranges may hold in memory */
 
 	_Atomic size_t count; /* under lock; read without it to skip looking: orders nothing */
 	/* under the fetch's lock */

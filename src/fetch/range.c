@@ -3,7 +3,7 @@
  *
  * What a reader waits for comes first, then what is ahead of the runs. A window is cut into
  * several calls, so that a long link is filled in spite of each connection's slow start, and the
- * reader's next bytes do not come last. Until a remote has shown that it can, few calls at a time
+ * reader's next bytes do not come last. Until a remote has shown that it can, fewer calls at a time
  * are made: the answer to one that begins the file does not tell a range from the whole.
  */
 #include <errno.h>
@@ -15,11 +15,13 @@
 
 #define RANGES_PER_FILE 16
 #define RANGES_MAX 48
-#define RANGES_UNPROVEN_MAX 3
+#define RANGES_UNPROVEN_MAX 8
 #define PIECE_MIN_LEN ((uint64_t)128 << 10)
 #define PIECE_MAX_LEN ((uint64_t)4 << 20)
 #define PIECES 8
 #define BRIDGE_BLOCKS 2
+/* What a call holds at most: its queue, the block in the making, what the transport has at hand. */
+#define CALL_MEMORY_LEN ((uint64_t)512 << 10)
 #define TRIES_MAX 6
 #define TRIES_BROKEN_MAX 3
 
@@ -144,7 +146,14 @@ static uint64_t plan_len(const struct large *large, const struct plan *plan)
 	return len < rest ? len : rest;
 }
 
-/* A window is not to be larger than what each of those that are read would get. */
+static uint64_t plan_memory(const struct large *large, const struct plan *plan)
+{
+	uint64_t len = plan_len(large, plan);
+
+	return len < CALL_MEMORY_LEN ? len : CALL_MEMORY_LEN;
+}
+
+/* A window is not to be larger than a fair part of what one file alone may have. */
 static void share_locked(struct large *large, struct window *window)
 {
 	const struct larges *larges = &large->fetch->larges;
@@ -153,28 +162,26 @@ static void share_locked(struct large *large, struct window *window)
 
 	TAILQ_FOREACH(other, &larges->all, entry)
 		count += other->ranges > 0 || !TAILQ_EMPTY(&other->waiters);
-	if (window && count && window->len > larges->budget.max / count)
+	if (window && count && window->len > large->windows.max_len / count)
 		window_shrink(window);
 }
 
-/* Room for it; less where memory is short; one block at least for who has nothing under way. */
+/* Room for it. Who waits and has nothing under way gets less where memory is short, but a block. */
 static bool reserve_locked(struct large *large, struct plan *plan)
 {
 	struct budget *budget = &large->fetch->larges.budget;
 
-	if (budget_take(budget, plan_len(large, plan)))
+	if (budget_take(budget, plan_memory(large, plan)))
 		return true;
 	share_locked(large, plan->window);
-	while (!budget_take(budget, plan_len(large, plan))) {
-		if (plan->end - plan->first > 1) {
-			plan->end = plan->first + (plan->end - plan->first) / 2;
-			continue;
-		}
-		if (!plan->demanded || large->ranges)
-			return false;
-		budget_force(budget, plan_len(large, plan));
-		return true;
+	if (!plan->demanded || large->ranges)
+		return false;
+	while (plan->end - plan->first > 1) {
+		plan->end = plan->first + (plan->end - plan->first) / 2;
+		if (budget_take(budget, plan_memory(large, plan)))
+			return true;
 	}
+	budget_force(budget, plan_memory(large, plan));
 	return true;
 }
 
@@ -197,14 +204,14 @@ static struct batch *make_locked(struct large *large, const struct plan *plan)
 	struct batch *batch = batch_new(fetch, WAY_RANGE, 0);
 
 	if (!batch) {
-		budget_give(&fetch->larges.budget, plan_len(large, plan));
+		budget_give(&fetch->larges.budget, plan_memory(large, plan));
 		return NULL; /* the timer comes by again */
 	}
 	batch->large = large;
 	batch->lane = LANE_DEMAND;
 	batch->range_off = batch->feed_off = (uint64_t)plan->first * CACHE_BLOCK_LEN;
-	batch->reserved = plan_len(large, plan);
-	batch->range_end = batch->range_off + batch->reserved;
+	batch->reserved = plan_memory(large, plan);
+	batch->range_end = batch->range_off + plan_len(large, plan);
 	batch->start_ms = batch->progress_ms = clock_ms();
 	for (uint32_t i = plan->first; i < plan->end; i++)
 		bit_set(large->coming, i, true);
@@ -326,20 +333,16 @@ static void block_done(struct batch *batch)
 	struct large *large = batch->large;
 	struct block *block = batch->feed_block;
 	uint32_t index = (uint32_t)(batch->feed_off / CACHE_BLOCK_LEN);
-	uint64_t given;
 
 	batch->feed_block = NULL;
 	batch->arrived += large_arrived(large, index, block);
 	lock_take(&fetch->lock);
 	if (batch->way == WAY_RANGE && large->bridge)
 		large_stream_cancel_locked(large);
-	given = block->len < batch->reserved ? block->len : batch->reserved;
-	batch->reserved -= given;
 	batch->feed_off += block->len;
 	if (large->stream == batch)
 		large->stream_next = index + 1;
 	lock_give(&fetch->lock);
-	budget_give(&fetch->larges.budget, given);
 	block_unref(block);
 }
 

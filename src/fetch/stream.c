@@ -202,7 +202,7 @@ void large_stream_gone_locked(struct batch *batch)
 
 static bool others_wait_locked(const struct large *large)
 {
-	return fetch_queued_locked(large->fetch, WAY_LARGE) &&
+	return large->served && fetch_queued_locked(large->fetch, WAY_LARGE) &&
 	       clock_ms() < large->used_ms + LARGE_YIELD_MS;
 }
 

@@ -106,7 +106,7 @@ static struct window *begin(struct windows *windows, uint64_t off, size_t len)
 		.next = sum(off, len),
 		.run_len = len,
 		.len = smaller(WINDOW_FIRST_LEN, windows->max_len),
-		.grown_at = sum(off, WINDOW_FIRST_LEN),
+		.base = off,
 	};
 	return oldest;
 }
@@ -131,15 +131,17 @@ struct window *windows_read(struct windows *windows, uint64_t off, size_t len)
 void window_starved(const struct windows *windows, struct window *window, uint64_t off,
 		    uint64_t round_trip_ms)
 {
-	uint64_t factor = round_trip_ms < WINDOW_LONG_LINK_MS ? 2 : 4;
+	uint64_t factor = round_trip_ms < WINDOW_LONG_LINK_MS ? 1 : 4;
+	uint64_t read_len = off > window->base ? off - window->base : 0;
 
-	if (!window->goes_on || !is_sure(window) || off < window->grown_at)
+	if (!window->goes_on || !is_sure(window))
 		return;
-	window->len = smaller(window->len * factor, windows->max_len);
-	window->grown_at = window_end(window);
+	read_len = smaller(read_len, windows->max_len); /* no overflow */
+	window->len = larger(window->len, smaller(read_len * factor, windows->max_len));
 }
 
 void window_shrink(struct window *window)
 {
 	window->len = larger(window->len / 2, WINDOW_MIN_LEN);
+	window->base = window->next;
 }

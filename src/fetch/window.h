@@ -9,9 +9,9 @@
  *	a run begins at the file's start: WINDOW_FIRST_LEN, the read itself among it
  *	it begins elsewhere: nothing ahead; half of what was read in a row, till that is
  *	                     WINDOW_SURE_LEN; so a random read costs what it asks for
- *	from then on: `len`, which doubles when the reader starves at bytes that were asked for
- *	                     after the last doubling (on a long link, where each such step costs a
- *	                     round trip, twice), and is halved where memory is short
+ *	from then on: `len`: when the reader starves, as much as it has read (on a long link,
+ *	                     where each step costs a round trip, four times that) since the run
+ *	                     began or memory was short; halved where it is
  *
  * Threads: a struct belongs to whoever holds its owner's lock. No clocks, no I/O.
  */
@@ -24,6 +24,7 @@
 
 #define WINDOW_FIRST_LEN ((uint64_t)1 << 20)
 #define WINDOW_SURE_LEN ((uint64_t)2 << 20)
+#define WINDOW_MAX_LEN ((uint64_t)64 << 20) /* what 100 ms at 1 Gbit/s take, and the time to ask */
 #define WINDOW_MIN_LEN ((uint64_t)128 * 1024)
 #define WINDOW_BACK_LEN ((uint64_t)1 << 20)
 #define WINDOW_COUNT 2
@@ -34,7 +35,7 @@ struct window {
 	uint64_t next;	   /* where the furthest read ended */
 	uint64_t run_len;  /* bytes read in a row */
 	uint64_t len;	   /* what to have ahead */
-	uint64_t grown_at; /* starving before this is no reason to grow again */
+	uint64_t base;	   /* what was read from here on lets it grow */
 	uint64_t turn;	   /* of the last read; 0: not in use */
 	bool goes_on;	   /* a second read went on where the first had come to */
 };

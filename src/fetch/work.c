@@ -54,9 +54,13 @@ static void heard_locked(struct fetch *fetch, struct batch *batch, size_t len)
 	retry_answered(&fetch->retry);
 }
 
+/* What may turn out to be a large file is not let run far before its header was looked at. */
 static size_t queue_max(const struct batch *batch)
 {
-	return batch->large || batch->way == WAY_LARGE ? BATCH_QUEUE_LARGE_MAX : BATCH_QUEUE_MAX;
+	bool one = batch->way == WAY_OBJECTS && batch->want_count == 1;
+
+	return batch->large || batch->way == WAY_LARGE || one ? BATCH_QUEUE_LARGE_MAX :
+								BATCH_QUEUE_MAX;
 }
 
 /* Of a range. */
@@ -228,10 +232,15 @@ static bool on_stopped(void *arg)
 static int on_early(void *arg, const struct pack_entry *entry)
 {
 	struct batch *batch = arg;
+	int status;
 
 	if (!is_named_blob(batch, entry))
 		return 0;
-	return large_stream_begin(batch, &batch->wants[0], entry->size);
+	status = large_stream_begin(batch, &batch->wants[0], entry->size);
+	if (status || !batch->lingers)
+		return status;
+	batch->peeked = true;
+	return -ECANCELED;
 }
 
 static int on_early_data(void *arg, const uint8_t *data, size_t len)
