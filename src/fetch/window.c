@@ -40,7 +40,7 @@ uint64_t window_end(const struct window *window)
 	if (!window->goes_on)
 		return window->start ? window->next : larger(window->next, window->len);
 	return sum(window->next,
-		   is_sure(window) ? window->len : smaller(window->run_len / 2, window->len));
+		   is_sure(window) ? window->len : smaller(window->run_len / 3, window->len));
 }
 
 uint64_t windows_end(const struct windows *windows)

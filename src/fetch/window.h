@@ -7,7 +7,7 @@
  * place of the one that was used less recently.
  *
  *	a run begins at the file's start: WINDOW_FIRST_LEN, the read itself among it
- *	it begins elsewhere: nothing ahead; half of what was read in a row, till that is
+ *	it begins elsewhere: nothing ahead; a third of what was read in a row, till that is
  *	                     WINDOW_SURE_LEN; so a random read costs what it asks for
  *	from then on: `len`: when the reader starves, as much as it has read (on a long link,
  *	                     where each step costs a round trip, four times that) since the run
