@@ -4,6 +4,7 @@
 import os
 import shutil
 import subprocess
+import zlib
 
 from e2e import differential, env, repos, tap
 from e2e.lighttpd import GitHttpServer
@@ -88,7 +89,12 @@ def test_after_all_of_the_first_was_read(t, w):
 
 
 def test_after_parts_of_the_first_were_read(t, w):
-    url = w.server.add(w.repo, "parts.git")
+    for object_info in (True, False):
+        after_parts(t, w, f"parts-{object_info}.git", object_info)
+
+
+def after_parts(t, w, name, object_info):
+    url = w.server.add(w.repo, name, object_info=object_info)
     some = [p for n, p in enumerate(sorted(repos.blobs(w.repo, "v1"))) if n % 16 == 0]
     cache = read_v1(t, w, url, some)
     start = w.server.settle()
@@ -103,8 +109,13 @@ def test_after_parts_of_the_first_were_read(t, w):
     mount.idle()
     changed = [p for p in some if before[p] != after[p]]
     t.at_least(len(changed), 2, "changed files among them")
-    t.at_most(w.server.contents(first, w.server.settle()), len(changed),
-              "requests for content: what did not change is here")
+    end = w.server.settle()
+    t.at_most(w.server.count(first, end), 2,
+              f"{name}: requests: what was read before and has changed comes together")
+    packed = sum(len(zlib.compress((w.v2 / os.fsdecode(p)).read_bytes(), 1))
+                 for p in changed)        # the level that these repositories are packed with
+    t.at_most(w.server.sent(first, end), packed * 1.1 + 1000,
+              f"{name}: bytes, against the changed files'")
 
 
 @tap.limit(300)

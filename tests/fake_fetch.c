@@ -41,6 +41,7 @@ struct flight {
 struct fetch {
 	struct oid step; /* what was said of a step */
 	bool step_whole;
+	struct fetch_list together; /* what was said to be wanted together; owned */
 	struct lock lock;
 	struct lock_cond cond;
 	/* under lock */
@@ -389,6 +390,7 @@ void fake_close(struct fetch *fetch)
 		free(fact);
 	}
 	fetch_list_release(&fetch->company);
+	fetch_list_release(&fetch->together);
 	lock_cond_release(&fetch->cond);
 	lock_release(&fetch->lock);
 	free(fetch);
@@ -679,6 +681,19 @@ bool fake_step(struct fetch *fetch, struct oid *out_from)
 {
 	*out_from = fetch->step;
 	return fetch->step_whole;
+}
+
+void fetch_together(struct fetch *fetch, const struct fetch_list *list)
+{
+	lock_take(&fetch->lock);
+	for (size_t i = 0; i < list->count; i++)
+		fetch_list_add(&fetch->together, &list->v[i]);
+	lock_give(&fetch->lock);
+}
+
+const struct fetch_list *fake_together(struct fetch *fetch)
+{
+	return &fetch->together;
 }
 
 bool fetch_has(struct fetch *fetch, const struct oid *oid)

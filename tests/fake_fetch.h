@@ -79,6 +79,9 @@ struct oid fake_company_tree(struct fetch *fetch);
 /* Whether the last step was from a commit that is here whole; *out_from: from which, or null. */
 bool fake_step(struct fetch *fetch, struct oid *out_from);
 
+/* All that fetch_together() was given; borrowed. */
+const struct fetch_list *fake_together(struct fetch *fetch);
+
 /* What is larger is read in parts; a part comes as a whole. 0: nothing is. */
 void fake_large(struct fetch *fetch, uint64_t limit);
 const char *fake_place(struct fetch *fetch); /* of the last part that was wanted */

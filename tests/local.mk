@@ -12,6 +12,7 @@ E2E_TESTS =
 E2E_PENDING =
 FUZZ_TARGETS =
 
+UNIT_TESTS += %D%/test_again
 UNIT_TESTS += %D%/test_ahead
 UNIT_TESTS += %D%/test_blind
 UNIT_TESTS += %D%/test_block
@@ -163,6 +164,7 @@ dist_noinst_DATA += %D%/e2e/wire.py
 %C%_test_session_SOURCES = %D%/test_session.c %D%/fake_repo.c
 
 # Tests of the repo link a fetch and a remote that do what they say.
+%C%_test_again_SOURCES = %D%/test_again.c %D%/fake_fetch.c
 %C%_test_repo_SOURCES = %D%/test_repo.c %D%/fake_fetch.c
 %C%_test_resolve_SOURCES = %D%/test_resolve.c %D%/fake_fetch.c
 %C%_test_step_SOURCES = %D%/test_step.c %D%/fake_fetch.c

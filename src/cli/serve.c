@@ -320,6 +320,8 @@ static void serve_close(struct serve *serve)
 {
 	control_close(&serve->control);
 	fill_stop(&serve->fill);
+	if (serve->session) /* or nothing was read */
+		repo_save(serve->repo);
 	/* what is parked is answered while there is a session to answer to */
 	if (serve->fetch)
 		fetch_close(&serve->fetch);

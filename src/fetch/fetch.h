@@ -218,6 +218,12 @@ int fetch_size(struct fetch *fetch, const struct oid *oid, const struct fetch_co
 	       struct fetch_waiter *waiter, uint64_t *out);
 
 /*
+ * Small blobs of unknown size that are likely to be wanted with the one that is asked for next:
+ * they ride with it. Nobody waits for them.
+ */
+void fetch_together(struct fetch *fetch, const struct fetch_list *list);
+
+/*
  * Brings a commit and all its trees in one answer (without filters: everything, said in one log
  * line). 1: all of it is here from an earlier time, *out holds the commit. 0: parked until the
  * commit object is here; wants for its trees join the answer that is on its way.

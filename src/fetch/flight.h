@@ -79,6 +79,7 @@ struct flight {
 	enum lane lane;
 	enum way way;
 	bool above_limit;	/* a listing or a subtree left it out */
+	bool brief;		/* expected to be small: its size comes soonest with it */
 	unsigned step;		/* of the crawl, for company; CRAWL_NO_STEP */
 	unsigned group;		/* ride with fewer than this many others; 0: no bound; 1: alone */
 	unsigned misses;	/* good answers to it alone that did not hold it */

@@ -29,7 +29,7 @@ static void gather(const struct fetch_company *company, const struct fetch_budge
 /* Its content is on its way, and may be long; its size can be asked for beside that. */
 static bool size_may_come_sooner_locked(const struct fetch *fetch, const struct flight *flight)
 {
-	return fetch_can_sizes_locked(fetch) && flight->size == SIZE_UNKNOWN &&
+	return fetch_can_sizes_locked(fetch) && flight->size == SIZE_UNKNOWN && !flight->brief &&
 	       flight->state != FLIGHT_COVERED;
 }
 
@@ -118,10 +118,9 @@ void want_look_again(struct want *want)
 }
 
 /* They ride along with whatever leaves next. */
-static void add_company_locked(const struct want *want, const struct fetch_list *list,
-			       enum flight_kind kind)
+static void add_company_locked(struct fetch *fetch, const struct fetch_list *list,
+			       enum flight_kind kind, unsigned step, bool brief)
 {
-	struct fetch *fetch = want->fetch;
 	enum way way = kind == FLIGHT_SIZE ? WAY_SIZES : WAY_OBJECTS;
 	size_t max = kind == FLIGHT_SIZE ? SIZES_QUEUE_MAX : AHEAD_QUEUE_MAX;
 
@@ -137,7 +136,8 @@ static void add_company_locked(const struct want *want, const struct fetch_list 
 					   SIZE_UNKNOWN);
 		if (!flight)
 			return;
-		flight->step = want->step;
+		flight->step = step;
+		flight->brief = brief;
 		flight_queue_locked(&fetch->table, flight, LANE_AHEAD, way);
 	}
 }
@@ -158,7 +158,8 @@ int want_join_with_company(struct want *want, const struct fetch_budget *budget,
 	if (status == -EAGAIN)
 		status = want_join_new_locked(want, NULL);
 	if (!status)
-		add_company_locked(want, &list, budget->sizes ? FLIGHT_SIZE : FLIGHT_CONTENT);
+		add_company_locked(fetch, &list, budget->sizes ? FLIGHT_SIZE : FLIGHT_CONTENT,
+				   want->step, false);
 	lock_give(&fetch->lock);
 	fetch_list_release(&list);
 	return status;
@@ -174,6 +175,14 @@ int want_join_alone(struct want *want, struct content **out)
 		status = want_join_new_locked(want, NULL);
 	lock_give(&want->fetch->lock);
 	return status;
+}
+
+void fetch_together(struct fetch *fetch, const struct fetch_list *list)
+{
+	lock_take(&fetch->lock);
+	if ((fetch->caps & REMOTE_OBJECTS) && !fetch->closing && !fetch->config.offline)
+		add_company_locked(fetch, list, FLIGHT_CONTENT, CRAWL_NO_STEP, true);
+	lock_give(&fetch->lock);
 }
 
 /* ---- content ---- */

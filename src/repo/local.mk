@@ -1,5 +1,7 @@
 noinst_LIBRARIES += %D%/librepo.a
 %C%_librepo_a_SOURCES =
+%C%_librepo_a_SOURCES += %D%/again.c
+%C%_librepo_a_SOURCES += %D%/again.h
 %C%_librepo_a_SOURCES += %D%/blind.c
 %C%_librepo_a_SOURCES += %D%/blind.h
 %C%_librepo_a_SOURCES += %D%/bring.c

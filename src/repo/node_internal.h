@@ -34,6 +34,7 @@ struct node {
 	uint32_t index;		     /* of the entry in the parent's dir */
 	uint8_t kind;		     /* enum dir_kind */
 	_Atomic bool proven;	     /* size is the content's own: relaxed, a value of its own */
+	_Atomic bool noted;	     /* a read of it was: repo.c's, relaxed */
 	_Atomic bool told;	     /* the kernel heard the size last: blind.c's, relaxed */
 	_Atomic uint32_t blind;	     /* blind.c's: reads, and a bit */
 	LIST_ENTRY(node) root_entry; /* a root's: under the table's lock */

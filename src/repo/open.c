@@ -165,6 +165,16 @@ static void identify(struct repo *repo, const struct resolved *resolved)
 	};
 }
 
+/* Before this commit is remembered as the last. */
+static int again_open(struct repo *repo, struct xcp_error *err)
+{
+	struct oid last = { 0 };
+
+	step_last(repo->fetch, &last);
+	repo->again = again_new(repo->fetch, &last, &repo->identity.commit, &repo->identity.tree);
+	return repo->again ? 0 : out_of_memory(err);
+}
+
 static int tree_open(struct repo *repo, const char *subdir, struct xcp_error *err)
 {
 	struct place place = { .tree = repo->identity.tree, .path = inode_path_root() };
@@ -231,6 +241,8 @@ int repo_open(const struct repo_config *config, struct repo **out, struct xcp_er
 		identify(repo, &resolved);
 		ret = tree_open(repo, config->subdir, err);
 	}
+	if (ret == 0)
+		ret = again_open(repo, err);
 	if (ret) {
 		repo_close(&repo);
 		return ret;
@@ -241,6 +253,11 @@ int repo_open(const struct repo_config *config, struct repo **out, struct xcp_er
 	return 0;
 }
 
+void repo_save(struct repo *repo)
+{
+	again_save(repo->again);
+}
+
 void repo_close(struct repo **repo_ptr)
 {
 	struct repo *repo = *repo_ptr;
@@ -248,6 +265,7 @@ void repo_close(struct repo **repo_ptr)
 	*repo_ptr = NULL;
 	if (!repo)
 		return;
+	again_free(&repo->again);
 	node_root_free(&repo->root);
 	inode_table_free(&repo->inodes);
 	walk_memory_free(&repo->walks);

@@ -169,6 +169,16 @@ static struct fetch_company company_of(const struct repo *repo, struct walk *wal
 				       .index = walk->node->index };
 }
 
+/* Those that are likely to be read with it come in one request. */
+static void bring_again(struct repo *repo, const struct node *node)
+{
+	struct fetch_list list = { 0 };
+
+	if (again_claim(repo->again, &node->oid, &list))
+		fetch_together(repo->fetch, &list);
+	fetch_list_release(&list);
+}
+
 /* 0 with the size, REPO_PARKED, or an error. */
 static int size_fetch(struct repo *repo, struct node *node, struct repo_wait *wait, uint64_t *out)
 {
@@ -179,6 +189,7 @@ static int size_fetch(struct repo *repo, struct node *node, struct repo_wait *wa
 	if (!wait)
 		return -EAGAIN;
 	wait->sized = node->oid;
+	bring_again(repo, node);
 	node_hold(node); /* gathering may outlast the wait, and the wait the node */
 	ret = fetch_size(repo->fetch, &node->oid, &company, &wait->waiter, out);
 	if (ret == 1)
@@ -205,6 +216,7 @@ static int content_fetch(struct repo *repo, struct node *node, struct repo_wait 
 	if (!wait)
 		return -EAGAIN;
 	wait->sized = node->oid; /* of a large one only the size may come */
+	bring_again(repo, node);
 	node_hold(node);
 	ret = fetch_content(repo->fetch, &node->oid, OBJECT_BLOB, node_size(node), &company,
 			    &wait->waiter, out);
@@ -574,6 +586,14 @@ static int read_small(struct repo *repo, struct node *node, uint64_t off, size_t
 	return ret;
 }
 
+static void note_read(struct repo *repo, struct node *node)
+{
+	if (atomic_load_explicit(&node->noted, memory_order_relaxed))
+		return;
+	atomic_store_explicit(&node->noted, true, memory_order_relaxed);
+	again_note(repo->again, &node->oid);
+}
+
 int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len,
 	      struct repo_wait *wait, struct spans *out)
 {
@@ -594,6 +614,7 @@ int repo_read(struct repo *repo, struct node *node, uint64_t off, size_t len,
 		return read_content(repo, node, content, off, len, out);
 	if (size_known(repo, node, wait, &size) && fetch_is_large(repo->fetch, size))
 		return read_part(repo, node, off, len, wait, out);
+	note_read(repo, node);
 	return read_small(repo, node, off, len, wait, out);
 }
 

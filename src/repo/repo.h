@@ -2,7 +2,7 @@
  * repo: one mounted commit: names, inodes, attributes and bytes.
  *
  *	repo_open: ref -> commit -> root tree (waits; main thread)
- *	          ---> nodes (node.h) are looked up, read, forgotten ... ---> repo_close
+ *	          ---> nodes (node.h) are looked up, read, forgotten ... ---> repo_save, repo_close
  *
  * Nothing here waits for the network after repo_open(): an operation answers, fails, or parks. To
  * park it takes a repo_wait that the caller embeds next to its request; when the thing has come,
@@ -72,6 +72,8 @@ struct repo_identity {
  * (with what there is, if few), ref names no commit, no such subdir, the remote's own.
  */
 int repo_open(const struct repo_config *config, struct repo **out, struct xcp_error *err);
+/* Writes down what the next mount is to know. Nobody reads any more; the fetch is still open. */
+void repo_save(struct repo *repo);
 void repo_close(struct repo **repo); /* every node must be gone or forgotten with the session */
 
 const struct repo_identity *repo_identity(const struct repo *repo);

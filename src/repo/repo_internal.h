@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "base/log.h"
+#include "repo/again.h"
 #include "repo/blind.h"
 #include "repo/inode.h"
 #include "repo/node_internal.h"
@@ -26,6 +27,7 @@ struct repo {
 	struct node *root;
 	struct inode_table *inodes;
 	struct walk_memory *walks;
+	struct again *again;
 	struct blind_table blind;
 	_Atomic uint32_t listings; /* so many directories were listed; a hint, relaxed */
 

@@ -4,7 +4,6 @@
 #include "repo/seen.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
 #define CAP_FIRST 256
@@ -55,6 +54,19 @@ int seen_add(struct seen *seen, const struct oid *oid)
 		return 0;
 	seen->count++;
 	return 1;
+}
+
+bool seen_has(const struct seen *seen, const struct oid *oid)
+{
+	uint64_t prefix = prefix_of(oid);
+
+	if (!seen->cap)
+		return false;
+	for (size_t i = prefix & (seen->cap - 1); seen->v[i]; i = (i + 1) & (seen->cap - 1)) {
+		if (seen->v[i] == prefix)
+			return true;
+	}
+	return false;
 }
 
 void seen_release(struct seen *seen)

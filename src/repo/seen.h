@@ -11,6 +11,7 @@
 #ifndef REPO_SEEN_H
 #define REPO_SEEN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,6 +24,7 @@ struct seen {
 
 /* 1: it is new; 0: it was there; -ENOMEM. */
 int seen_add(struct seen *seen, const struct oid *oid);
+bool seen_has(const struct seen *seen, const struct oid *oid);
 void seen_release(struct seen *seen);
 
 #endif

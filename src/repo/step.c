@@ -14,9 +14,8 @@
 
 #define FACT_LAST "last"
 #define FACT_LAST_KEY "commit"
-#define COMMIT_MAX_LEN ((size_t)64 << 20)
 
-static bool recall(struct fetch *fetch, struct oid *out)
+bool step_last(struct fetch *fetch, struct oid *out)
 {
 	struct buf value = BUF_INIT;
 	bool known = fetch_fact_get(fetch, FACT_LAST, FACT_LAST_KEY, &value, NULL) == 0 &&
@@ -62,23 +61,13 @@ static bool tree_is_whole(struct fetch *fetch, const struct oid *oid, unsigned d
 	return whole;
 }
 
-static bool commit_is_whole(struct fetch *fetch, const struct oid *oid)
+static bool commit_is_whole(struct fetch *fetch, const struct oid *commit)
 {
-	struct content *content;
 	struct seen seen = { 0 };
-	struct commit commit;
-	struct block *block;
-	bool whole = false;
+	struct oid tree;
+	bool whole = !tree_of_commit(fetch, commit, &tree) && tree_is_whole(fetch, &tree, 0, &seen);
 
-	if (fetch_get(fetch, oid, COMMIT_MAX_LEN, &content))
-		return false;
-	if (content->type == OBJECT_COMMIT && !content_block(content, COMMIT_MAX_LEN, &block)) {
-		whole = !commit_parse((enum oid_algo)oid->algo, block->data, block->len, &commit) &&
-			tree_is_whole(fetch, &commit.tree, 0, &seen);
-		block_unref(block);
-	}
 	seen_release(&seen);
-	content_unref(content);
 	return whole;
 }
 
@@ -86,7 +75,7 @@ void step_prepare(struct fetch *fetch, const struct oid *commit)
 {
 	struct oid last;
 
-	if (fetch_commit_is_here(fetch, commit) || !recall(fetch, &last) ||
+	if (fetch_commit_is_here(fetch, commit) || !step_last(fetch, &last) ||
 	    last.algo != commit->algo || oid_equal(&last, commit) ||
 	    !fetch_commit_is_here(fetch, &last))
 		return;

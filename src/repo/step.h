@@ -10,11 +10,16 @@
 #ifndef REPO_STEP_H
 #define REPO_STEP_H
 
+#include <stdbool.h>
+
 #include "base/oid.h"
 #include "fetch/fetch.h"
 
 /* Before fetch_commit(). Does nothing when `commit` is here, or nothing else is. */
 void step_prepare(struct fetch *fetch, const struct oid *commit);
+
+/* The commit that was mounted last; false: nobody knows. */
+bool step_last(struct fetch *fetch, struct oid *out);
 
 /* When the commit has been mounted. */
 void step_remember(struct fetch *fetch, const struct oid *commit);

@@ -1,6 +1,9 @@
 #include "repo/tree.h"
 
+#include <errno.h>
+
 #define TREE_LEN_MAX ((size_t)64 << 20)
+#define COMMIT_LEN_MAX ((size_t)64 << 20)
 
 struct block *tree_block(struct fetch *fetch, const struct oid *oid)
 {
@@ -13,6 +16,26 @@ struct block *tree_block(struct fetch *fetch, const struct oid *oid)
 		block = NULL;
 	content_unref(content);
 	return block;
+}
+
+int tree_of_commit(struct fetch *fetch, const struct oid *commit, struct oid *out)
+{
+	struct content *content = NULL;
+	struct block *block = NULL;
+	struct commit parsed;
+	int ret = fetch_get(fetch, commit, COMMIT_LEN_MAX, &content);
+
+	if (ret)
+		return ret;
+	ret = content->type == OBJECT_COMMIT ? content_block(content, COMMIT_LEN_MAX, &block) :
+					       -EBADMSG;
+	if (!ret)
+		ret = commit_parse((enum oid_algo)commit->algo, block->data, block->len, &parsed);
+	if (!ret)
+		*out = parsed.tree;
+	block_unref(block);
+	content_unref(content);
+	return ret;
 }
 
 #define SAMPLE_EACH 8

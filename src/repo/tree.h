@@ -20,6 +20,9 @@ static inline bool tree_mode_is_file(enum tree_mode mode)
 /* A counted reference; NULL when it is not here, or no tree. */
 struct block *tree_block(struct fetch *fetch, const struct oid *oid);
 
+/* The tree of a commit that is here: 0, or a negative errno. */
+int tree_of_commit(struct fetch *fetch, const struct oid *commit, struct oid *out);
+
 /*
  * Files and links in it and below, as far as trees are here; counted no further than `max`. With so
  * many trees it is `max` too: a tree may be in others twice, they twice in others, and so on, and
