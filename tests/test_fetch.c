@@ -1851,13 +1851,15 @@ static void test_a_refused_limit_ends_walks_and_nothing_else(void)
 	tear_down();
 }
 
+#define LONES_FEW 3
+
 static void test_a_file_that_nobody_listed_tells_its_size_by_coming(void)
 {
 	struct wait wait;
 
 	set_up(ALL_CAPS);
 	make_grove();
-	for (unsigned d = 0; d < FOLDERS; d++) {
+	for (unsigned d = 0; d < LONES_FEW; d++) {
 		grove.company[d].listed = false;
 		CHECK_INT(want_size(&wait, &grove.folders[d].blobs[0], &grove.company[d]), 0);
 		CHECK_INT(result(&wait), 0);
@@ -1868,7 +1870,9 @@ static void test_a_file_that_nobody_listed_tells_its_size_by_coming(void)
 		CHECK_INT(want_in(&wait, d, 0), 1);
 		wait_release(&wait);
 	}
-	CHECK_UINT(fake_calls(remote), FOLDERS);
+	CHECK_UINT(fake_calls(remote), LONES_FEW);
+	for (unsigned d = 0; d < FOLDERS; d++) /* too large to come whole */
+		grove.folders[d].files = grove.folders[d].missing = 20000;
 
 	/* The third that is near the others: now all around it are asked about. */
 	for (unsigned i = 1; i < 3; i++) {
@@ -1877,9 +1881,35 @@ static void test_a_file_that_nobody_listed_tells_its_size_by_coming(void)
 		CHECK_INT(result(&wait), 0);
 		CHECK(settle());
 	}
-	CHECK(!fake_call(remote, FOLDERS).sizes);
-	CHECK(fake_call(remote, FOLDERS + 1).sizes);
-	CHECK_UINT(fake_call(remote, FOLDERS + 1).want_count, FOLDER_FILES - 2);
+	CHECK(!fake_call(remote, LONES_FEW).sizes);
+	CHECK(fake_call(remote, LONES_FEW + 1).sizes);
+	CHECK_UINT(fake_call(remote, LONES_FEW + 1).want_count, FOLDER_FILES - 2);
+	tear_down();
+}
+
+/* What their neighbours would have been is as much as all there is. */
+static void test_files_here_and_there_in_a_small_subtree_bring_the_rest(void)
+{
+	struct wait wait;
+	size_t calls;
+
+	set_up(ALL_CAPS);
+	make_grove();
+	for (unsigned d = 0; d <= LONES_FEW; d++) {
+		grove.company[d].listed = false;
+		CHECK_INT(want_size(&wait, &grove.folders[d].blobs[0], &grove.company[d]), 0);
+		CHECK_INT(result(&wait), 0);
+		CHECK(settle());
+		wait_release(&wait);
+	}
+	calls = fake_calls(remote);
+	CHECK_UINT(calls, LONES_FEW + 1);
+	for (unsigned d = 0; d < FOLDERS; d++) {
+		grove.company[d].listed = false;
+		CHECK_INT(want_size(&wait, &grove.folders[d].blobs[1], &grove.company[d]), 1);
+		wait_release(&wait);
+	}
+	CHECK_UINT(fake_calls(remote), calls);
 	tear_down();
 }
 
@@ -2283,6 +2313,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_large_blob_for_a_tree_tells_no_size_of_the_tree);
 	TAP_RUN(test_a_refused_limit_ends_walks_and_nothing_else);
 	TAP_RUN(test_a_file_that_nobody_listed_tells_its_size_by_coming);
+	TAP_RUN(test_files_here_and_there_in_a_small_subtree_bring_the_rest);
 	TAP_RUN(test_a_lone_file_that_fails_is_asked_for_its_size);
 	TAP_RUN(test_demand_does_not_wait_behind_company_alone);
 	TAP_RUN(test_crawl_opens_the_window_and_scattered_reads_do_not);

@@ -33,7 +33,7 @@
 #define INGEST_THREADS 2
 #define LISTED_COUNT 1024
 #define SUBTREE_COUNT 64
-#define LONE_COUNT 8
+#define LONE_COUNT 16
 #define LONES_IN_A_ROW 20
 #define LOG_INTERVAL_MS 60000
 
@@ -55,6 +55,8 @@ enum complaint {
 struct lone {
 	struct oid tree; /* null: free */
 	uint32_t index;
+	struct crawl_place place;
+	uint64_t when_ms;
 };
 
 struct fetch {

@@ -70,6 +70,10 @@ struct walk {
  * what it brings along need not be read. No lock held.
  */
 bool want_is_walk(struct want *want, bool sizes, struct walk *out);
+/* The same of one whose size is not known, that nobody listed. */
+bool want_is_cheaper_whole(struct want *want, struct walk *out);
+/* Where it is; false: nobody knows. The fetch's lock may be held. */
+bool want_place(const struct want *want, struct crawl_place *out);
 int want_join_walk_take(struct want *want, struct walk *walk, struct content **out);
 
 /* ---- want_size.c ---- */

@@ -88,6 +88,7 @@ static bool is_lone_locked(struct want *want)
 {
 	struct fetch *fetch = want->fetch;
 	const struct fetch_company *company = want->company;
+	struct lone *lone;
 	struct oid tree;
 
 	if (!want_has_place(company) || company->listed || !(fetch->caps & REMOTE_OBJECTS) ||
@@ -97,8 +98,9 @@ static bool is_lone_locked(struct want *want)
 			!take_lone_locked(fetch);
 	if (want->goes_on)
 		return false;
-	fetch->lones[fetch->lones_next++ % LONE_COUNT] =
-		(struct lone){ .tree = tree, .index = company->index };
+	lone = &fetch->lones[fetch->lones_next++ % LONE_COUNT];
+	*lone = (struct lone){ .tree = tree, .index = company->index, .when_ms = clock_ms() };
+	want_place(want, &lone->place);
 	return true;
 }
 
@@ -139,6 +141,8 @@ int want_join_unsized(struct want *want, struct content **out)
 	struct walk walk = { 0 };
 	bool sizes, alone, gather;
 
+	if (!want->listed && want_is_cheaper_whole(want, &walk))
+		return want_join_walk_take(want, &walk, out);
 	lock_take(&fetch->lock);
 	sizes = fetch_can_sizes_locked(fetch);
 	alone = want->listed || is_lone_locked(want) || (!sizes && !fetch_can_list_locked(fetch));
@@ -241,6 +245,7 @@ int fetch_size(struct fetch *fetch, const struct oid *oid, const struct fetch_co
 			     .step = CRAWL_NO_STEP };
 	struct content *content = NULL;
 	enum size_way way = SIZE_ALONE;
+	struct walk walk = { 0 };
 	int status;
 
 	if (fetch_size_known(fetch, oid, out))
@@ -248,9 +253,13 @@ int fetch_size(struct fetch *fetch, const struct oid *oid, const struct fetch_co
 	if (fetch->config.offline)
 		return -ENETUNREACH;
 	want.listed = want_was_listed(fetch, company);
-	lock_take(&fetch->lock);
-	status = join_size_locked(&want, &way, &content);
-	lock_give(&fetch->lock);
+	if (!want.listed && want_is_cheaper_whole(&want, &walk)) {
+		status = want_join_walk_take(&want, &walk, &content);
+	} else {
+		lock_take(&fetch->lock);
+		status = join_size_locked(&want, &way, &content);
+		lock_give(&fetch->lock);
+	}
 	if (status == -EAGAIN)
 		status = join_size_gathering(&want, way, &content);
 	if (content)

@@ -20,6 +20,10 @@
 #define WALK_FILES 8192 /* while the line is not known */
 #define WALK_FILES_PER_USED 32
 
+#define LONES_MIN 3
+#define LONES_FOR_MS 10000
+#define LONE_FILES 64 /* what may come along with a miss */
+
 bool want_has_place(const struct fetch_company *company)
 {
 	return company && company->tree;
@@ -42,7 +46,7 @@ struct flight *want_walk_above_locked(struct want *want)
 	return flight;
 }
 
-static bool want_place(const struct want *want, struct crawl_place *out)
+bool want_place(const struct want *want, struct crawl_place *out)
 {
 	struct oid tree;
 
@@ -168,6 +172,59 @@ bool want_is_walk(struct want *want, bool sizes, struct walk *out)
 	want->walks = true;
 	up = walk_that_fits(want, up, files_max);
 	return up >= 0 && !walk_plan(want, (unsigned)up, out);
+}
+
+/* How many files were asked for by themselves of late, below each of the trees of `place`. */
+static void count_lones_locked(const struct fetch *fetch, const struct crawl_place *place,
+			       unsigned *out)
+{
+	uint64_t now_ms = clock_ms();
+
+	for (unsigned i = 0; i < LONE_COUNT; i++) {
+		const struct crawl_place *other = &fetch->lones[i].place;
+
+		if (oid_is_null(&fetch->lones[i].tree) ||
+		    now_ms > fetch->lones[i].when_ms + LONES_FOR_MS)
+			continue;
+		/* from the root on, which is the last of both */
+		for (unsigned level = 1; level <= place->count && level <= other->count; level++) {
+			unsigned up = place->count - level;
+
+			if (place->trees[up] != other->trees[other->count - level])
+				break;
+			out[up]++;
+		}
+	}
+}
+
+/*
+ * Files that are read one by one here and there, in a subtree that is not larger than what their
+ * neighbours would have been: the rest of it comes at once. So a wrong guess costs no more than was
+ * paid already.
+ */
+bool want_is_cheaper_whole(struct want *want, struct walk *out)
+{
+	const struct fetch_company *company = want->company;
+	unsigned lones[CRAWL_DEPTH_MAX] = { 0 };
+	struct fetch *fetch = want->fetch;
+	struct crawl_place place;
+	bool can;
+
+	if (!want_place(want, &place) || company->listed)
+		return false;
+	lock_take(&fetch->lock);
+	can = fetch_can_crawl_locked(fetch) &&
+	      !flight_find_locked(&fetch->table, &want->oid, FLIGHT_CONTENT) &&
+	      !flight_find_locked(&fetch->table, &want->oid, FLIGHT_SIZE);
+	count_lones_locked(fetch, &place, lones);
+	lock_give(&fetch->lock);
+	for (unsigned up = place.count; can && up-- > 0;) {
+		size_t max = (size_t)lones[up] * LONE_FILES;
+
+		if (lones[up] >= LONES_MIN && walk_that_fits(want, (int)up, max) == (int)up)
+			return !walk_plan(want, up, out);
+	}
+	return false;
 }
 
 static struct flight *walk_carrier_locked(struct want *want, struct walk *walk)

@@ -24,20 +24,21 @@
 
 #define WINDOW_FIRST_LEN ((uint64_t)1 << 20)
 #define WINDOW_SURE_LEN ((uint64_t)2 << 20)
-#define WINDOW_MAX_LEN ((uint64_t)64 << 20) /* what 100 ms at 1 Gbit/s take, and the time to ask */
+/* What 100 ms at 1 Gbit/s take, and the time to ask. */
+#define WINDOW_MAX_LEN ((uint64_t)64 << 20)
 #define WINDOW_MIN_LEN ((uint64_t)128 * 1024)
 #define WINDOW_BACK_LEN ((uint64_t)1 << 20)
 #define WINDOW_COUNT 2
 #define WINDOW_LONG_LINK_MS 30
 
 struct window {
-	uint64_t start;	   /* where the run began */
-	uint64_t next;	   /* where the furthest read ended */
-	uint64_t run_len;  /* bytes read in a row */
-	uint64_t len;	   /* what to have ahead */
-	uint64_t base;	   /* what was read from here on lets it grow */
-	uint64_t turn;	   /* of the last read; 0: not in use */
-	bool goes_on;	   /* a second read went on where the first had come to */
+	uint64_t start;	  /* where the run began */
+	uint64_t next;	  /* where the furthest read ended */
+	uint64_t run_len; /* bytes read in a row */
+	uint64_t len;	  /* what to have ahead */
+	uint64_t base;	  /* what was read from here on lets it grow */
+	uint64_t turn;	  /* of the last read; 0: not in use */
+	bool goes_on;	  /* a second read went on where the first had come to */
 };
 
 struct windows {

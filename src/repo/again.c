@@ -233,9 +233,9 @@ bool again_claim(struct again *again, const struct oid *oid, struct fetch_list *
 {
 	int state = atomic_load_explicit(&again->state, memory_order_acquire);
 
-	if (state == IDLE && atomic_compare_exchange_strong_explicit(&again->state, &state, LOOKING,
-								     memory_order_acquire,
-								     memory_order_acquire)) {
+	if (state == IDLE &&
+	    atomic_compare_exchange_strong_explicit(&again->state, &state, LOOKING,
+						    memory_order_acquire, memory_order_acquire)) {
 		look(again);
 		state = again->changed.count ? READY : OVER;
 		atomic_store_explicit(&again->state, state, memory_order_release);
