@@ -179,13 +179,13 @@ static int ask_again(struct wait *wait)
 	struct spans spans = SPANS_INIT;
 	int status = 1;
 
+	wait->content = NULL; /* once it is parked it is on_done()'s */
 	if (!content)
 		status = fetch_part(fetch, &part, &wait->waiter, &spans, &content);
 	if (status == 1)
 		status = is_right(wait, &spans, content);
 	if (status)
 		content_unref(content);
-	wait->content = NULL;
 	return status;
 }
 
