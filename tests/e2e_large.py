@@ -95,7 +95,7 @@ def test_a_whole_file_from_end_to_end(t, w):
         t.ok(mount.read(BIG) == w.want[BIG], f"{way}: the bytes")
         again = mount.stats()["cache_dropped"] * BLOCK    # no room: it is asked for once more
         if env.patience() > 1:
-            again += 4 * MIB    # a reader so slow that a stream is let go, and begins again
+            again += 1 * MIB    # a reader so slow that a stream is let go, and begins again
         t.at_most(received(mount) - before, len(w.want[BIG]) * 1.01 + SLACK + again,
                   f"{way}: each byte came once")
         wait_whole(mount, BIG)

@@ -1016,39 +1016,34 @@ static void test_cancel_before_the_want_ends_it(void)
 	tear_down();
 }
 
-static void test_large_transfer_that_nobody_wants_any_more_is_cancelled(void)
+/* A large blob is asked for, and not wanted any more before the answer. */
+static void want_and_cancel_large(void)
 {
 	struct content *content;
 	struct wait wait;
-	struct oid oid;
+	struct oid oid = fake_add_blob(remote, LIMIT * 4, 1);
 
-	set_up(ALL_CAPS);
-	oid = fake_add_blob(remote, LIMIT * 4, 1);
 	fake_hold(remote, true);
 	wait_init(&wait);
 	CHECK_INT(fetch_content(fetch, &oid, OBJECT_BLOB, LIMIT * 4, NULL, &wait.waiter, &content),
 		  0);
 	CHECK(fetch_cancel(fetch, &wait.waiter));
 	CHECK(settle());
+}
+
+static void test_large_transfer_that_nobody_wants_any_more_is_cancelled(void)
+{
+	set_up(ALL_CAPS);
+	want_and_cancel_large();
 	CHECK(fake_call(remote, 0).cancelled);
 	tear_down();
 }
 
 static void test_what_is_cancelled_takes_no_more(void)
 {
-	struct content *content;
-	struct wait wait;
-	struct oid oid;
-
 	set_up(ALL_CAPS);
-	oid = fake_add_blob(remote, LIMIT * 4, 1);
-	fake_hold(remote, true);
 	fake_deaf(remote, true);
-	wait_init(&wait);
-	CHECK_INT(fetch_content(fetch, &oid, OBJECT_BLOB, LIMIT * 4, NULL, &wait.waiter, &content),
-		  0);
-	CHECK(fetch_cancel(fetch, &wait.waiter));
-	CHECK(settle());
+	want_and_cancel_large();
 	CHECK(fake_call(remote, 0).sent < LIMIT);
 	tear_down();
 }

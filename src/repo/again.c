@@ -77,26 +77,33 @@ void again_note(struct again *again, const struct oid *oid)
 	lock_give(&again->lock);
 }
 
+/* 1: there is something to write; 0; -ENOMEM. */
+static int reads_take(struct again *again, struct buf *out)
+{
+	char hex[OID_MAX_HEX + 1];
+	int ret = 0;
+
+	lock_take(&again->lock);
+	if (again->unsaved)
+		ret = buf_addf(out, "%s\n", oid_to_hex(&again->commit, hex));
+	for (size_t i = 0; again->unsaved && !ret && i < again->reads.count; i++)
+		ret = buf_add(out, again->reads.v[i].hash, oid_len(&again->reads.v[i]));
+	if (again->unsaved && !ret)
+		ret = 1;
+	again->unsaved = false;
+	lock_give(&again->lock);
+	return ret;
+}
+
 void again_save(struct again *again)
 {
 	struct buf value = BUF_INIT;
-	char hex[OID_MAX_HEX + 1];
-	bool unsaved;
-	int ret;
+	int ret = reads_take(again, &value);
 
-	lock_take(&again->lock);
-	unsaved = again->unsaved;
-	again->unsaved = false;
-	lock_give(&again->lock);
-	if (!unsaved)
-		return;
-	ret = buf_addf(&value, "%s\n", oid_to_hex(&again->commit, hex));
-	for (size_t i = 0; !ret && i < again->reads.count; i++)
-		ret = buf_add(&value, again->reads.v[i].hash, oid_len(&again->reads.v[i]));
-	if (!ret)
+	if (ret == 1)
 		ret = fetch_fact_put(again->fetch, FACT_LAST, FACT_READ, value.data, value.len);
 	if (ret)
-		log_debug("repo: cannot remember what was read of %s: %s", hex, strerror(-ret));
+		log_debug("repo: cannot remember what was read: %s", strerror(-ret));
 	buf_release(&value);
 }
 

@@ -12,7 +12,7 @@
  * differs. What was read is a fact, written when the repo is closed. Where a kill left none,
  * whatever is here of the commit before counts as read.
  *
- * Threads: any, again_claim() and again_note(); the others one. May wait on disk, never on the
+ * Threads: any, again_claim(), again_note() and again_save(); the others one. May wait on disk, never on the
  * network; no lock is held meanwhile.
  */
 #ifndef REPO_AGAIN_H
@@ -42,7 +42,7 @@ bool again_claim(struct again *again, const struct oid *oid, struct fetch_list *
 /* A small file was read, for the first time since its node was made. */
 void again_note(struct again *again, const struct oid *oid);
 
-/* Writes down what was read; nobody reads any more. */
+/* Writes down what was read so far. */
 void again_save(struct again *again);
 
 #endif

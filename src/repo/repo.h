@@ -72,7 +72,7 @@ struct repo_identity {
  * (with what there is, if few), ref names no commit, no such subdir, the remote's own.
  */
 int repo_open(const struct repo_config *config, struct repo **out, struct xcp_error *err);
-/* Writes down what the next mount is to know. Nobody reads any more; the fetch is still open. */
+/* Writes down what the next mount is to know, while the fetch is open. Readers may be about. */
 void repo_save(struct repo *repo);
 void repo_close(struct repo **repo); /* every node must be gone or forgotten with the session */
 
