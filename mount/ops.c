@@ -9,6 +9,7 @@
  */
 #include "mount/ops.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/fuse.h>
 #include <stdlib.h>
@@ -77,6 +78,7 @@ void op_finish(struct op *op, int status, bool parked)
 		status = -reply_errno(kind, status);
 	count_status(session, status);
 
+	assert(status != 0 || op->class->answer); /* what has no answer never ends well */
 	if (status == 0)
 		op->class->answer(op);
 	else if (kind == SESSION_LOOKUP && status == -ENOENT)

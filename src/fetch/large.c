@@ -47,7 +47,9 @@ void larges_release(struct fetch *fetch)
 	struct large *large;
 
 	lock_take(&fetch->lock);
+	/* The analyzer takes the next one for the one that has just left the list. */
 	while ((large = TAILQ_FIRST(&fetch->larges.all)))
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 		remove_locked(&fetch->larges, large);
 	lock_give(&fetch->lock);
 }
@@ -273,6 +275,8 @@ static void end_locked(struct fetch_waiter *waiter, struct ending *ending, int s
 {
 	waiter->status = status;
 	waiter->content = NULL;
+	/* The analyzer takes the next waiter for the one that has just left. */
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
 	waiter->size = waiter->large->part.size;
 	unpark_locked(waiter, FETCH_WAITER_DONE);
 	TAILQ_INSERT_TAIL(&ending->waiters, waiter, entry);

@@ -10,7 +10,7 @@
 /* How often to look again for what seems to be here, before it is taken for lost. */
 #define LOOKS 3
 /* Not an error: only the whole will do. */
-#define ONLY_WHOLE -EOPNOTSUPP
+#define ONLY_WHOLE (-EOPNOTSUPP)
 
 static uint32_t block_of(uint64_t off)
 {

@@ -174,7 +174,7 @@ static int make_broker_locked(struct broker *broker, int *out_sock)
 /* The broker is gone: another one takes its place. */
 static int renew_locked(struct broker *broker)
 {
-	int sock, rc;
+	int sock = -1, rc;
 
 	if (broker->orphan)
 		return -EPIPE;

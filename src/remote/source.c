@@ -7,6 +7,7 @@
  */
 #include "remote/source.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
@@ -755,6 +756,7 @@ static void hide_inner(char *text)
 
 static int hide_secrets(struct source *out)
 {
+	assert(out->url && out->shown && out->identity);
 	if (out->kind == SOURCE_HTTP)
 		out->address = strdup(out->url);
 	hide_inner(out->url);
