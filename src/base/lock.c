@@ -148,6 +148,9 @@ int thread_start(pthread_t *out, const char *name, void *(*run)(void *), void *a
 	int rc;
 
 	sigfillset(&all);
+	/* Faults cannot wait, and some are expected (guard.h). */
+	sigdelset(&all, SIGSEGV);
+	sigdelset(&all, SIGBUS);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	rc = pthread_create(&thread, NULL, run, arg);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

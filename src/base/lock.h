@@ -51,7 +51,10 @@ bool lock_cond_wait_ms(struct lock_cond *cond, struct lock *lock, uint64_t timeo
  */
 unsigned thread_stripe(unsigned count);
 
-/* Starts a thread named `name` (at most 15 bytes), all signals blocked. Returns 0 or -errno. */
+/*
+ * Starts a thread named `name` (at most 15 bytes), all signals blocked but SIGSEGV and SIGBUS.
+ * Returns 0 or -errno.
+ */
 int thread_start(pthread_t *out, const char *name, void *(*run)(void *), void *arg);
 
 #endif
