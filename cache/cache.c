@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "cache/cache_internal.h"
+#include "cache/limit.h"
 #include "cache/writer.h"
 
 #define QUEUE_DEFAULT_LEN ((size_t)16 * 1024 * 1024)
@@ -27,6 +28,7 @@
 #define READ_MAX_LEN ((size_t)1024 * 1024)
 #define READ_MAX_BLOCKS (READ_MAX_LEN / CACHE_BLOCK_LEN + 1)
 #define KIND_MAX_LEN 63
+#define MOVED_TRIES 4
 
 /* ---- counting ---- */
 
@@ -78,6 +80,7 @@ static char *absolute(const char *dir)
 static void cache_free(struct cache *cache)
 {
 	blocks_free(cache->blocks);
+	recency_free(cache->recency);
 	for (unsigned i = 0; i < CACHE_DOOR_COUNT; i++)
 		lock_release(&cache->doors[i].lock);
 	lock_cond_release(&cache->work);
@@ -106,11 +109,15 @@ static struct cache *cache_new(const struct cache_config *config)
 							   SEGMENT_DEFAULT_LEN;
 	if (cache->segment_max_len < SEGMENT_MIN_LEN)
 		cache->segment_max_len = SEGMENT_MIN_LEN;
+	cache->size_max_len = config->size_max_len;
+	if (cache->size_max_len && cache->size_max_len < LIMIT_MIN_LEN)
+		cache->size_max_len = LIMIT_MIN_LEN;
 	pending_init(&cache->pending, &cache->lock, cache->queue_max_len);
 	cache->dir = absolute(config->dir);
 	cache->blocks =
 		blocks_new(config->memory_max_len ? config->memory_max_len : MEMORY_DEFAULT_LEN);
-	if (cache->dir && cache->blocks)
+	cache->recency = recency_new();
+	if (cache->dir && cache->blocks && cache->recency)
 		return cache;
 	cache_free(cache);
 	return NULL;
@@ -237,6 +244,9 @@ int cache_put(struct cache *cache, struct content *content, unsigned wait_ms)
 
 	if (!content_is_storable(content))
 		return -EINVAL;
+	/* It would drive out everything, and be gone before it is read again. */
+	if (cache->size_max_len && content->size > cache->size_max_len / 2)
+		return -EFBIG;
 	item = pending_item_object(content, cache->queue_max_len);
 	if (!item)
 		return -ENOMEM;
@@ -363,6 +373,27 @@ static int index_object_get(struct cache *cache, struct store *store, const stru
 	return rc ? cache_index_failed(cache, rc) : 0;
 }
 
+/*
+ * Between the look into the index and the read the hand came by: nothing is wrong, and it may lie
+ * elsewhere now.
+ */
+bool cache_record_moved(struct store *store, const struct oid *name, bool whole, uint32_t block,
+			const struct place *place)
+{
+	struct index_object object;
+	struct place now;
+	uint32_t bad;
+	int rc;
+
+	if (!whole) {
+		rc = index_get_blocks(store->index, name, block, 1, &now, &bad);
+		return rc == -ENOENT || (rc == 0 && !place_equal(&now, place));
+	}
+	rc = index_get_object(store->index, name, &object);
+	return rc == -ENOENT || (rc == 0 && (object.content != CONTENT_RECORD ||
+					     !place_equal(&object.place, place)));
+}
+
 static int record_failed(struct cache *cache, const struct oid *oid,
 			 const struct index_object *object, uint32_t block,
 			 const struct place *place, int rc, const char *why)
@@ -475,6 +506,7 @@ static struct record_want want_of(const struct index_object *object, uint32_t bl
 	return want;
 }
 
+/* -EAGAIN: it is not there any more; look it up again. */
 static int block_read(struct cache *cache, struct store *store, const struct oid *oid,
 		      const struct index_object *object, uint32_t index, const struct place *place,
 		      struct block **out)
@@ -483,6 +515,9 @@ static int block_read(struct cache *cache, struct store *store, const struct oid
 	const char *why;
 	int rc = segments_read(store->segments, place, &want, out, &why);
 
+	if (rc &&
+	    cache_record_moved(store, &object->name, want.type == RECORD_OBJECT, index, place))
+		return -EAGAIN;
 	return rc ? record_failed(cache, oid, object, index, place, rc, why) : 0;
 }
 
@@ -506,7 +541,6 @@ static int places_get(struct cache *cache, struct store *store, const struct oid
 		      const struct index_object *object, uint32_t first, uint32_t n,
 		      struct place *out)
 {
-	const struct place nowhere = { .segment = 0 };
 	uint32_t bad = first;
 	int rc;
 
@@ -517,8 +551,9 @@ static int places_get(struct cache *cache, struct store *store, const struct oid
 	rc = index_get_blocks(store->index, &object->name, first, n, out, &bad);
 	if (rc == 0)
 		return 0;
+	/* One block made room for others: what is left of the object is not worth much. */
 	if (rc == -ENOENT)
-		return record_failed(cache, oid, object, bad, &nowhere, rc, "a block is missing");
+		cache_item_add_quietly(cache, pending_item_forget(oid, bad, NULL));
 	if (rc == -EBADMSG)
 		cache_item_add_quietly(cache, pending_item_forget(&object->name, bad, NULL));
 	return cache_index_failed(cache, rc);
@@ -556,6 +591,7 @@ static int read_at_hand(struct cache *cache, const struct oid *oid, uint64_t off
 		if (!block)
 			return -ENOENT;
 		last = block->len < CACHE_BLOCK_LEN;
+		recency_touch(cache->recency, oid, i);
 		rc = spans_add_part(out, block, i, off, off + len);
 		if (rc)
 			return rc;
@@ -565,8 +601,8 @@ static int read_at_hand(struct cache *cache, const struct oid *oid, uint64_t off
 	return 0;
 }
 
-static int read_stored(struct cache *cache, struct store *store, const struct oid *oid,
-		       uint64_t off, size_t len, struct spans *out)
+static int read_stored_once(struct cache *cache, struct store *store, const struct oid *oid,
+			    uint64_t off, size_t len, struct spans *out)
 {
 	struct place places[READ_MAX_BLOCKS];
 	struct index_object object;
@@ -590,6 +626,20 @@ static int read_stored(struct cache *cache, struct store *store, const struct oi
 		rc = block_get(cache, store, oid, &object, first + i, &places[i], &block);
 		if (rc == 0)
 			rc = spans_add_part(out, block, first + i, off, off + len);
+		if (rc == 0)
+			recency_touch(cache->recency, &object.name, first + i);
+	}
+	return rc;
+}
+
+static int read_stored(struct cache *cache, struct store *store, const struct oid *oid,
+		       uint64_t off, size_t len, struct spans *out)
+{
+	int rc = -EAGAIN;
+
+	for (unsigned tries = 0; rc == -EAGAIN && tries < MOVED_TRIES; tries++) {
+		spans_release(out);
+		rc = read_stored_once(cache, store, oid, off, len, out);
 	}
 	return rc;
 }
@@ -673,8 +723,8 @@ static int get_whole(struct cache *cache, struct store *store, const struct oid 
 	return rc;
 }
 
-static int get_stored(struct cache *cache, struct store *store, const struct oid *oid,
-		      size_t max_len, struct content **out)
+static int get_stored_once(struct cache *cache, struct store *store, const struct oid *oid,
+			   size_t max_len, struct content **out)
 {
 	struct index_object object;
 	struct block *block;
@@ -689,8 +739,20 @@ static int get_stored(struct cache *cache, struct store *store, const struct oid
 	rc = get_whole(cache, store, oid, &object, &block);
 	if (rc)
 		return rc;
+	for (uint32_t i = 0; i == 0 || i < object.size / CACHE_BLOCK_LEN; i++)
+		recency_touch(cache->recency, &object.name, i);
 	*out = content_from_block_take(oid, object.type, block);
 	return *out ? 0 : -ENOMEM;
+}
+
+static int get_stored(struct cache *cache, struct store *store, const struct oid *oid,
+		      size_t max_len, struct content **out)
+{
+	int rc = -EAGAIN;
+
+	for (unsigned tries = 0; rc == -EAGAIN && tries < MOVED_TRIES; tries++)
+		rc = get_stored_once(cache, store, oid, max_len, out);
+	return rc == -EAGAIN ? -ENOENT : rc;
 }
 
 int cache_get(struct cache *cache, const struct oid *oid, size_t max_len, struct content **out)
@@ -796,6 +858,9 @@ void cache_counters(struct cache *cache, struct cache_counters *out)
 	out->dropped = counted(&c->dropped);
 	out->stored_bytes = counted(&c->stored_bytes);
 	out->faults = counted(&c->faults);
+	out->rebuild_left = counted(&c->rebuild_left);
+	out->given_up = counted(&c->given_up);
+	out->given_up_bytes = counted(&c->given_up_bytes);
 	lock_take(&cache->lock);
 	out->pending = cache->pending.count;
 	out->pending_bytes = cache->pending.content_bytes;

@@ -4,6 +4,7 @@
  *
  *	DIR/v1/index/		LMDB: oid -> {type, size, where}, blocks, facts (index.h)
  *	DIR/v1/segments/ID	append-only files of self-describing records (record.h)
+ *	DIR/v1/recency		what was read lately (recency.h)
  *	DIR/v1/tmp/		nothing that must survive
  *	DIR/v1/write.lock	who may write; open.lock: who may open (store.h)
  *
@@ -54,6 +55,11 @@ struct cache_config {
 	size_t queue_max_len;	  /* bytes of content that wait for the writer; 0: 16 MiB */
 	size_t memory_max_len;	  /* bytes of decompressed blocks kept at hand; 0: 8 MiB */
 	uint64_t segment_max_len; /* 0: 256 MiB; smaller in tests */
+	/*
+	 * Of the directory, as du counts; 0: a tenth of the file system, 1 GiB at least and 64 GiB
+	 * at most. What was not read for longest makes room for what is new.
+	 */
+	uint64_t size_max_len;
 };
 
 /*
@@ -91,7 +97,7 @@ int cache_read(struct cache *cache, const struct oid *oid, uint64_t off, size_t 
  * Hands verified content to the writer (takes its own reference). When the queue is full waits
  * up to wait_ms for room, then drops it: -EAGAIN. While degraded the oldest makes room at once:
  * memory keeps the newest. What is here already is not stored twice. -EINVAL for content
- * without a type or an algorithm.
+ * without a type or an algorithm, -EFBIG for what is larger than half the cache may be.
  */
 int cache_put(struct cache *cache, struct content *content, unsigned wait_ms);
 
@@ -176,13 +182,15 @@ int cache_tmpfile(struct cache *cache);
 /* ---- looking and clearing ---- */
 
 struct cache_counters {
-	uint64_t hits, misses;		 /* cache_get and cache_read */
-	uint64_t puts, put_bytes;	 /* raw bytes accepted */
-	uint64_t dropped;		 /* puts that found no room or could not be written */
-	uint64_t stored_bytes;		 /* bytes appended to segments by this process */
-	uint64_t faults;		 /* reads that failed a check or an I/O call */
-	uint64_t pending, pending_bytes; /* waiting for the writer now */
-	bool degraded;			 /* not stored on disk at present */
+	uint64_t hits, misses;		   /* cache_get and cache_read */
+	uint64_t puts, put_bytes;	   /* raw bytes accepted */
+	uint64_t dropped;		   /* puts that found no room or could not be written */
+	uint64_t stored_bytes;		   /* bytes appended to segments by this process */
+	uint64_t faults;		   /* reads that failed a check or an I/O call */
+	uint64_t given_up, given_up_bytes; /* records that made room for others */
+	uint64_t rebuild_left;		   /* bytes of segments that the index does not know yet */
+	uint64_t pending, pending_bytes;   /* waiting for the writer now */
+	bool degraded;			   /* not stored on disk at present */
 	char degraded_why[160];
 };
 void cache_counters(struct cache *cache, struct cache_counters *out);
@@ -192,6 +200,7 @@ struct cache_info {
 	uint64_t raw_bytes, stored_bytes; /* of the objects in the index */
 	uint64_t disk_bytes;		  /* as du counts */
 	uint64_t segment_count, index_bytes;
+	uint64_t default_limit; /* what the directory may take unless something else was said */
 };
 /* Looks at a cache directory, in use or not. -ENOENT when there is none. */
 int cache_info(const char *dir, struct cache_info *out, struct xcp_error *err);

@@ -20,6 +20,7 @@
 #include "cache/blocks.h"
 #include "cache/cache.h"
 #include "cache/pending.h"
+#include "cache/recency.h"
 #include "cache/store.h"
 
 #define CACHE_WHY_LEN 160
@@ -29,6 +30,8 @@ enum fault_kind { FAULT_RECORD, FAULT_VALUE, FAULT_INDEX, FAULT_STORE, FAULT_KIN
 
 struct counters {
 	_Atomic uint64_t hits, misses, puts, put_bytes, dropped, stored_bytes, faults;
+	_Atomic uint64_t given_up, given_up_bytes;
+	_Atomic uint64_t rebuild_left;
 };
 
 /*
@@ -47,8 +50,9 @@ struct cache {
 	/* set before threads start */
 	char *dir; /* absolute; owned */
 	size_t queue_max_len;
-	uint64_t segment_max_len;
+	uint64_t segment_max_len, size_max_len;
 	struct blocks *blocks;
+	struct recency *recency;
 	pthread_t writer_thread;
 	struct writer *writer; /* used by its thread only */
 
@@ -94,6 +98,9 @@ void cache_items_free(struct pending_list *list);
 
 /* What index_get_*() said, as a miss. */
 int cache_index_failed(struct cache *cache, int rc);
+/* A record could not be read at `place`, and by now it is not there any more. */
+bool cache_record_moved(struct store *store, const struct oid *name, bool whole, uint32_t block,
+			const struct place *place);
 /* A record that cannot be read: counted, said, forgotten. -ENOENT. */
 int cache_record_failed(struct cache *cache, const struct oid *oid, uint32_t block,
 			const struct place *place, int rc, const char *why);

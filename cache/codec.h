@@ -18,20 +18,45 @@ struct codec;
 struct codec *codec_new(void); /* NULL when out of memory; contexts are made when first used */
 void codec_free(struct codec *codec);
 
+/*
+ * ---- dictionaries: what many small contents have in common, so that none has to say it ----
+ */
+
+struct codec_dictionary;
+
+/* To unpack with. Copies. NULL when out of memory. Any thread may use it afterwards. */
+struct codec_dictionary *codec_dictionary_new(uint32_t id, const void *bytes, size_t len);
+/* To pack with, too: the same bytes again, before others see it. -ENOMEM. */
+int codec_dictionary_prepare(struct codec_dictionary *dictionary, const void *bytes, size_t len);
+void codec_dictionary_free(struct codec_dictionary *dictionary);
+uint32_t codec_dictionary_id(const struct codec_dictionary *dictionary);
+
+/*
+ * Makes a dictionary of at most cap bytes from samples that lie one behind the other. 0 when they
+ * have nothing in common; takes a second of the processor, or a good part of it.
+ */
+size_t codec_train(const void *samples, const size_t *lens, unsigned count, void *out, size_t cap);
+
 /* Room that codec_pack() wants for `len` bytes. */
 size_t codec_bound(size_t len);
 
-/*
- * Writes the stored form of src to dst (which has codec_bound(len) bytes) and says which one it
- * is: raw when the frame would not be smaller. Never fails: what cannot be compressed is raw.
- */
-enum record_codec codec_pack(struct codec *codec, const void *src, size_t len, uint8_t *dst,
-			     size_t *out_len);
+/* How hard to try, by how much waits to be packed. */
+enum codec_effort { CODEC_FAST, CODEC_MEDIUM, CODEC_SMALL, CODEC_EFFORT_COUNT };
 
 /*
- * Unpacks exactly raw_len bytes. -EBADMSG when the frame is damaged or holds another number of
+ * Writes the stored form of src to dst (which has codec_bound(len) bytes) and says which one it
+ * is: raw when the frame would not be smaller. `dictionary`, a
+ * prepared one, may be NULL. Never fails: what cannot be compressed is raw.
+ */
+enum record_codec codec_pack(struct codec *codec, enum codec_effort effort,
+			     const struct codec_dictionary *dictionary, const void *src, size_t len,
+			     uint8_t *dst, size_t *out_len);
+
+/*
+ * Unpacks exactly raw_len bytes, with the dictionary they were packed with, or NULL. -EBADMSG when the frame is damaged or holds another number of
  * bytes.
  */
-int codec_unpack(struct codec *codec, const void *src, size_t len, uint8_t *dst, size_t raw_len);
+int codec_unpack(struct codec *codec, const struct codec_dictionary *dictionary, const void *src,
+		 size_t len, uint8_t *dst, size_t raw_len);
 
 #endif

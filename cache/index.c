@@ -11,20 +11,26 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lmdb.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "base/clock.h"
+#include "base/guard.h"
 #include "base/lock.h"
 #include "cache/bytes.h"
+#include "cache/pages.h"
 
 #define MAP_LEN ((uint64_t)16 * 1024 * 1024 * 1024)
 #define MAP_LEN_32BIT ((uint64_t)512 * 1024 * 1024)
 #define READERS_MAX 2048
 #define POOL_COUNT 16 /* each may hold one of READERS_MAX, for all processes together */
 #define READER_CHECK_MS 10000
+#define CHECK_ALL_MAX_LEN ((uint64_t)256 << 20)
 
 #define VALUE_VERSION 1
 #define CHECK_LEN 8
@@ -45,6 +51,12 @@ struct index {
 	/* set before threads start */
 	MDB_env *env;
 	MDB_dbi dbis[DB_COUNT];
+	/* our own look at LMDB's file */
+	const uint8_t *map; /* or NULL */
+	size_t map_len, page_len;
+	int fd; /* LMDB's */
+	/* LMDB stumbled over a damaged page: it is not called again */
+	_Atomic bool broken;
 	/* owned by the one who writes */
 	uint64_t next_reader_check_ms;
 	struct pool pools[POOL_COUNT];
@@ -65,6 +77,13 @@ static int mdb_error(int rc)
 	case MDB_INVALID:
 	case MDB_VERSION_MISMATCH:
 	case MDB_INCOMPATIBLE:
+	/* What a sound one does not say to us, or has said of itself before. */
+	case MDB_PANIC:
+	case MDB_BAD_TXN:
+	case MDB_BAD_DBI:
+	case MDB_BAD_RSLOT:
+	case MDB_CURSOR_FULL:
+	case MDB_PAGE_FULL:
 		return -EUCLEAN;
 	case MDB_READERS_FULL:
 		return -EAGAIN;
@@ -154,13 +173,20 @@ static void value_seal(enum db db, const MDB_val *key, uint8_t *value, size_t le
 	put_le64(value + len_without_check, value_check(db, key, value, len_without_check));
 }
 
+/* What a damaged page says is not to be believed so far as to sum up gigabytes. */
+static size_t value_max_len(enum db db)
+{
+	return db == DB_FACTS ? INDEX_FACT_MAX_LEN + INDEX_KEY_MAX_LEN + KEY_MAX : 256;
+}
+
 /* At least min_len bytes before the check, of our version, and they check. */
 static bool value_is_sound(enum db db, const MDB_val *key, const MDB_val *value, size_t min_len)
 {
 	const uint8_t *bytes = value->mv_data;
 	size_t len;
 
-	if (value->mv_size < min_len + CHECK_LEN)
+	if (value->mv_size < min_len + CHECK_LEN || value->mv_size > value_max_len(db) ||
+	    key->mv_size > KEY_MAX)
 		return false;
 	len = value->mv_size - CHECK_LEN;
 	return get_le64(bytes + len) == value_check(db, key, bytes, len) &&
@@ -210,9 +236,10 @@ uint64_t place_seal(uint64_t seal, const struct place *place)
 }
 
 /*
- * objects: 0 version, 1 type, 2 content, 3 the name's algorithm, 4 zero[4], 8 size, 16 time, and
- * with content: 24 stored bytes, 32 place or name
+ * objects: 0 version, 1 type, 2 content, 3 the name's algorithm, 4 flags, 5 zero[3], 8 size, 16
+ * time, and with content: 24 stored bytes, 32 place or name
  */
+#define FLAG_PINNED 1
 #define OBJECT_SHORT_LEN 24
 #define OBJECT_LEN (32 + PLACE_LEN)
 
@@ -222,6 +249,7 @@ static size_t object_encode(const struct index_object *object, uint8_t out[OBJEC
 	out[0] = VALUE_VERSION;
 	out[1] = (uint8_t)object->type;
 	out[2] = (uint8_t)object->content;
+	out[4] = object->pinned ? FLAG_PINNED : 0;
 	put_le64(out + 8, object->size);
 	put_le64(out + 16, (uint64_t)object->time_s);
 	if (object->content == CONTENT_NONE)
@@ -245,6 +273,7 @@ static int object_decode(const MDB_val *key, const MDB_val *value, struct index_
 		return -EBADMSG;
 	o.type = bytes[1];
 	o.content = bytes[2];
+	o.pinned = bytes[4] & FLAG_PINNED;
 	o.size = get_le64(bytes + 8);
 	o.time_s = (int64_t)get_le64(bytes + 16);
 	if (o.type > OBJECT_TAG || o.content > CONTENT_ADOPTED)
@@ -305,8 +334,23 @@ static int fact_decode(const MDB_val *key, const MDB_val *value, MDB_val *out_ke
 	return 0;
 }
 
-/* segments: 0 version, 1 zero[7], 8 good up to */
-#define TAIL_LEN 16
+/* segments: 0 version, 1 zero[7], 8 tail; and, zero where they are not there, 16 head, 24 stays */
+#define SEGMENT_SHORT_LEN 16
+#define SEGMENT_LEN 32
+
+static bool segment_decode(const MDB_val *key, const MDB_val *value, struct index_segment *out)
+{
+	const uint8_t *bytes = value->mv_data;
+
+	if (!value_is_sound(DB_SEGMENTS, key, value, SEGMENT_SHORT_LEN))
+		return false;
+	*out = (struct index_segment){ .tail = get_le64(bytes + 8) };
+	if (value->mv_size == SEGMENT_LEN + CHECK_LEN) {
+		out->head = get_le64(bytes + 16);
+		out->stays = get_le64(bytes + 24);
+	}
+	return out->head <= out->tail;
+}
 
 /* ---- opening ---- */
 
@@ -368,10 +412,19 @@ static int close_on_exec(MDB_env *env)
 	return fcntl(fd, F_SETFD, FD_CLOEXEC) ? errno : 0;
 }
 
+/* LMDB would end the process for a page that it does not understand. */
+static void on_assert(MDB_env *env, const char *text)
+{
+	(void)env, (void)text;
+	guard_fail();
+}
+
 static int env_open(MDB_env *env, const char *path, size_t map_len, unsigned flags)
 {
 	int rc = mdb_env_set_mapsize(env, map_len ? map_len : map_len_default());
 
+	if (!rc)
+		rc = mdb_env_set_assert(env, on_assert);
 	if (!rc)
 		rc = mdb_env_set_maxreaders(env, READERS_MAX);
 	if (!rc)
@@ -385,14 +438,42 @@ static int env_open(MDB_env *env, const char *path, size_t map_len, unsigned fla
 	return rc;
 }
 
+/*
+ * Environments that must not be closed: LMDB would look at what made it stumble. Kept where they
+ * can be found, so that they are known not to be forgotten.
+ */
+struct abandoned {
+	struct abandoned *next;
+	MDB_env *env;
+};
+static _Atomic(struct abandoned *) abandoned_envs;
+
+static void env_abandon(MDB_env *env)
+{
+	struct abandoned *abandoned = malloc(sizeof(*abandoned));
+
+	if (!abandoned)
+		return;
+	abandoned->env = env;
+	abandoned->next = atomic_load(&abandoned_envs);
+	while (!atomic_compare_exchange_weak(&abandoned_envs, &abandoned->next, abandoned))
+		;
+}
+
 static void index_free(struct index *index)
 {
+	bool broken = atomic_load(&index->broken);
+
 	for (unsigned i = 0; i < POOL_COUNT; i++) {
-		if (index->pools[i].txn)
+		if (index->pools[i].txn && !broken)
 			mdb_txn_abort(index->pools[i].txn);
 		lock_release(&index->pools[i].lock);
 	}
-	if (index->env)
+	if (index->map)
+		munmap((void *)(uintptr_t)index->map, index->map_len);
+	if (index->env && broken)
+		env_abandon(index->env);
+	else if (index->env)
 		mdb_env_close(index->env);
 	free(index);
 }
@@ -409,26 +490,86 @@ static struct index *index_new(void)
 	return index;
 }
 
+static struct pages pages_of(const struct index *index)
+{
+	struct stat st;
+	uint64_t len = fstat(index->fd, &st) ? 0 : (uint64_t)st.st_size;
+
+	return (struct pages){ .map = index->map,
+			       .len = len < index->map_len ? len : index->map_len,
+			       .page_len = index->page_len };
+}
+
+/* Of another version of LMDB we cannot tell. A large one takes too long: its writes are looked at. */
+static bool pages_are_sound(const struct index *index)
+{
+	const struct pages pages = pages_of(index);
+
+	return !index->map || pages.len > CHECK_ALL_MAX_LEN || pages_check_all(&pages) != -EBADMSG;
+}
+
+/* Without it nothing is looked at; the guard is still there. */
+static void map_it(struct index *index, size_t len)
+{
+	void *map = mmap(NULL, len, PROT_READ, MAP_SHARED | MAP_NORESERVE, index->fd, 0);
+
+	if (map == MAP_FAILED)
+		return;
+	index->map = map;
+	index->map_len = len;
+}
+
+struct opening {
+	struct index *index;
+	const char *path;
+	size_t map_len;
+	int rc;
+};
+
+static void open_run(void *arg)
+{
+	struct opening *o = arg;
+	MDB_stat stat_of_main;
+	MDB_envinfo info;
+
+	o->rc = mdb_env_create(&o->index->env);
+	if (!o->rc)
+		o->rc = env_open(o->index->env, o->path, o->map_len, MDB_NOTLS | MDB_NOSYNC);
+	if (!o->rc)
+		o->rc = mdb_env_info(o->index->env, &info);
+	if (o->rc)
+		return;
+	o->rc = mdb_env_get_fd(o->index->env, &o->index->fd);
+	if (!o->rc)
+		o->rc = mdb_env_stat(o->index->env, &stat_of_main);
+	if (o->rc)
+		return;
+	o->index->page_len = stat_of_main.ms_psize;
+	map_it(o->index, info.me_mapsize);
+	if (!pages_are_sound(o->index)) {
+		o->rc = MDB_CORRUPTED;
+		return;
+	}
+	mdb_reader_check(o->index->env, NULL);
+	o->rc = dbis_open(o->index);
+}
+
 int index_open(const char *path, size_t map_len, struct index **out, struct xcp_error *err)
 {
-	struct index *index = index_new();
-	int rc;
+	struct opening o = { .index = index_new(), .path = path, .map_len = map_len };
 
-	if (!index)
+	if (!o.index)
 		return xcp_error_set(err, -ENOMEM, "cannot open the cache index: out of memory");
-	rc = mdb_env_create(&index->env);
-	if (!rc)
-		rc = env_open(index->env, path, map_len, MDB_NOTLS | MDB_NOSYNC);
-	if (!rc) {
-		mdb_reader_check(index->env, NULL);
-		rc = dbis_open(index);
+	if (!guard_run(open_run, &o)) {
+		atomic_store(&o.index->broken, true);
+		o.rc = MDB_CORRUPTED;
 	}
-	if (rc) {
-		index_free(index);
-		return xcp_error_set(err, mdb_error(rc), "cannot open the cache index %s: %s", path,
-				     mdb_strerror(rc));
+	if (o.rc) {
+		index_free(o.index);
+		return xcp_error_set(err, mdb_error(o.rc), "cannot open the cache index %s: %s",
+				     path, mdb_strerror(o.rc));
 	}
-	*out = index;
+	*out = o.index;
 	return 0;
 }
 
@@ -485,6 +626,49 @@ static void read_end(struct index *index, MDB_txn *txn)
 		mdb_txn_abort(txn);
 }
 
+/* ---- calls: whatever goes into LMDB goes this way ---- */
+
+struct call {
+	struct index *index;
+	int (*fn)(struct index *index, MDB_txn *txn, void *arg); /* 0 or -errno */
+	void *arg;
+	int rc;
+};
+
+static int call_run(struct call *call, void (*run)(void *))
+{
+	if (atomic_load_explicit(&call->index->broken, memory_order_relaxed))
+		return -EUCLEAN;
+	if (guard_run(run, call))
+		return call->rc;
+	atomic_store(&call->index->broken, true);
+	return -EUCLEAN;
+}
+
+static void read_run(void *arg)
+{
+	struct call *call = arg;
+	MDB_txn *txn;
+	int rc = read_begin(call->index, &txn);
+
+	if (rc) {
+		call->rc = mdb_error(rc);
+		return;
+	}
+	call->rc = call->fn(call->index, txn, call->arg);
+	read_end(call->index, txn);
+}
+
+/* In a read transaction. */
+static int call_read(struct index *index, int (*fn)(struct index *, MDB_txn *, void *), void *arg)
+{
+	struct call call = { .index = index, .fn = fn, .arg = arg };
+
+	return call_run(&call, read_run);
+}
+
+/* ---- looking up ---- */
+
 static int txn_get_object(struct index *index, MDB_txn *txn, const struct oid *oid,
 			  struct index_object *out)
 {
@@ -511,32 +695,49 @@ static int txn_get_block(struct index *index, MDB_txn *txn, const struct oid *oi
 	return rc ? mdb_error(rc) : block_decode(&k, &v, out);
 }
 
+struct get {
+	const struct oid *oid;
+	struct index_object *object;
+	uint32_t first, count;
+	struct place *places;
+	uint32_t *bad;
+	uint8_t *map;
+};
+
+static int get_object(struct index *index, MDB_txn *txn, void *arg)
+{
+	const struct get *get = arg;
+
+	return txn_get_object(index, txn, get->oid, get->object);
+}
+
 int index_get_object(struct index *index, const struct oid *oid, struct index_object *out)
 {
-	MDB_txn *txn;
-	int rc = read_begin(index, &txn);
+	struct get get = { .oid = oid, .object = out };
 
-	if (rc)
-		return mdb_error(rc);
-	rc = txn_get_object(index, txn, oid, out);
-	read_end(index, txn);
+	return call_read(index, get_object, &get);
+}
+
+static int get_blocks(struct index *index, MDB_txn *txn, void *arg)
+{
+	const struct get *get = arg;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < get->count && rc == 0; i++) {
+		*get->bad = get->first + i;
+		rc = txn_get_block(index, txn, get->oid, get->first + i, &get->places[i]);
+	}
 	return rc;
 }
 
 int index_get_blocks(struct index *index, const struct oid *oid, uint32_t first, uint32_t count,
 		     struct place *out, uint32_t *out_bad)
 {
-	MDB_txn *txn;
-	int rc = read_begin(index, &txn);
+	struct get get = {
+		.oid = oid, .first = first, .count = count, .places = out, .bad = out_bad
+	};
 
-	if (rc)
-		return mdb_error(rc);
-	for (uint32_t i = 0; i < count && rc == 0; i++) {
-		*out_bad = first + i;
-		rc = txn_get_block(index, txn, oid, first + i, &out[i]);
-	}
-	read_end(index, txn);
-	return rc;
+	return call_read(index, get_blocks, &get);
 }
 
 /* The blocks of one object lie side by side. */
@@ -568,16 +769,105 @@ static int txn_get_map(struct index *index, MDB_txn *txn, const struct oid *oid,
 	return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
+static int get_map(struct index *index, MDB_txn *txn, void *arg)
+{
+	const struct get *get = arg;
+
+	return mdb_error(txn_get_map(index, txn, get->oid, get->count, get->map));
+}
+
 int index_get_map(struct index *index, const struct oid *oid, uint32_t count, uint8_t *out)
 {
-	MDB_txn *txn;
-	int rc = read_begin(index, &txn);
+	struct get get = { .oid = oid, .count = count, .map = out };
+
+	return call_read(index, get_map, &get);
+}
+
+struct list {
+	const struct oid *after;
+	struct index_entry *out;
+	size_t max, count;
+};
+
+static bool oid_of_key(const MDB_val *key, struct oid *out)
+{
+	const uint8_t *bytes = key->mv_data;
+
+	*out = (struct oid){ .algo = 0 };
+	if (key->mv_size < 1 || (bytes[0] != OID_SHA1 && bytes[0] != OID_SHA256))
+		return false;
+	out->algo = bytes[0];
+	if (key->mv_size != 1 + oid_len(out))
+		return false;
+	memcpy(out->hash, bytes + 1, oid_len(out));
+	return true;
+}
+
+/* Past `after`, when that is still there. */
+static int list_begin(MDB_cursor *cursor, const struct oid *after, MDB_val *k, MDB_val *v)
+{
+	struct key key;
+	MDB_val from;
+	int rc;
+
+	if (!after->algo)
+		return mdb_cursor_get(cursor, k, v, MDB_FIRST);
+	key_of_oid(after, &key);
+	*k = from = key_val(&key);
+	rc = mdb_cursor_get(cursor, k, v, MDB_SET_RANGE);
+	if (rc == 0 && k->mv_size == from.mv_size &&
+	    memcmp(k->mv_data, from.mv_data, from.mv_size) == 0)
+		rc = mdb_cursor_get(cursor, k, v, MDB_NEXT);
+	return rc;
+}
+
+static int list_objects(struct index *index, MDB_txn *txn, void *arg)
+{
+	struct list *list = arg;
+	MDB_cursor *cursor;
+	MDB_val k, v;
+	int rc = mdb_cursor_open(txn, index->dbis[DB_OBJECTS], &cursor);
 
 	if (rc)
 		return mdb_error(rc);
-	rc = mdb_error(txn_get_map(index, txn, oid, count, out));
-	read_end(index, txn);
+	rc = list_begin(cursor, list->after, &k, &v);
+	while (rc == 0 && list->count < list->max) {
+		struct index_entry *entry = &list->out[list->count];
+
+		if (oid_of_key(&k, &entry->oid) && object_decode(&k, &v, &entry->object) == 0)
+			list->count++;
+		rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+	}
+	mdb_cursor_close(cursor);
+	return rc == MDB_NOTFOUND ? 0 : mdb_error(rc);
+}
+
+int index_list(struct index *index, const struct oid *after, struct index_entry *out, size_t max,
+	       size_t *out_count)
+{
+	struct list list = { .after = after, .out = out, .max = max };
+	int rc = call_read(index, list_objects, &list);
+
+	*out_count = rc ? 0 : list.count;
 	return rc;
+}
+
+static int count_all(struct index *index, MDB_txn *txn, void *arg)
+{
+	MDB_stat stat_of_objects;
+	int rc = mdb_stat(txn, index->dbis[DB_OBJECTS], &stat_of_objects);
+
+	if (rc == 0)
+		*(uint64_t *)arg = stat_of_objects.ms_entries;
+	return mdb_error(rc);
+}
+
+uint64_t index_count_objects(struct index *index)
+{
+	uint64_t count = 0;
+
+	call_read(index, count_all, &count);
+	return count;
 }
 
 static int txn_get_fact(struct index *index, MDB_txn *txn, struct key *key, const void *fact_key,
@@ -601,41 +891,62 @@ static int txn_get_fact(struct index *index, MDB_txn *txn, struct key *key, cons
 	return rc;
 }
 
+struct get_fact {
+	struct key *key;
+	const void *fact_key;
+	size_t fact_key_len;
+	struct buf *out;
+	int64_t *out_time_s;
+};
+
+static int get_fact(struct index *index, MDB_txn *txn, void *arg)
+{
+	const struct get_fact *get = arg;
+
+	return txn_get_fact(index, txn, get->key, get->fact_key, get->fact_key_len, get->out,
+			    get->out_time_s);
+}
+
 int index_get_fact(struct index *index, const char *kind, const void *fact_key, size_t fact_key_len,
 		   struct buf *out, int64_t *out_time_s)
 {
 	struct key key;
-	MDB_txn *txn;
+	struct get_fact get = { &key, fact_key, fact_key_len, out, out_time_s };
 	int rc = key_of_fact(kind, fact_key, fact_key_len, &key);
 
-	if (rc)
-		return rc;
-	rc = read_begin(index, &txn);
-	if (rc)
-		return mdb_error(rc);
-	rc = txn_get_fact(index, txn, &key, fact_key, fact_key_len, out, out_time_s);
-	read_end(index, txn);
-	return rc;
+	return rc ? rc : call_read(index, get_fact, &get);
 }
 
-int index_get_tail(struct index *index, uint64_t segment, uint64_t *out)
+static int txn_get_segment(struct index *index, MDB_txn *txn, uint64_t segment,
+			   struct index_segment *out)
 {
 	struct key key;
-	MDB_txn *txn;
 	MDB_val k, v;
-	int rc = read_begin(index, &txn);
+	int rc;
 
-	if (rc)
-		return mdb_error(rc);
 	key_of_segment(segment, &key);
 	k = key_val(&key);
 	rc = mdb_error(mdb_get(txn, index->dbis[DB_SEGMENTS], &k, &v));
-	if (rc == 0 && !value_is_sound(DB_SEGMENTS, &k, &v, TAIL_LEN))
-		rc = -EBADMSG;
-	if (rc == 0)
-		*out = get_le64((const uint8_t *)v.mv_data + 8);
-	read_end(index, txn);
-	return rc;
+	return rc == 0 && !segment_decode(&k, &v, out) ? -EBADMSG : rc;
+}
+
+struct get_segment {
+	uint64_t segment;
+	struct index_segment *out;
+};
+
+static int get_segment(struct index *index, MDB_txn *txn, void *arg)
+{
+	const struct get_segment *get = arg;
+
+	return txn_get_segment(index, txn, get->segment, get->out);
+}
+
+int index_get_segment(struct index *index, uint64_t segment, struct index_segment *out)
+{
+	struct get_segment get = { segment, out };
+
+	return call_read(index, get_segment, &get);
 }
 
 /* ---- writing; everything here returns LMDB's codes or errno, as LMDB does ---- */
@@ -671,6 +982,7 @@ static int apply_size(struct index *index, MDB_txn *txn, const struct index_op *
 	if (rc && rc != -ENOENT && rc != -EBADMSG)
 		return rc == -EUCLEAN ? MDB_CORRUPTED : -rc;
 	size_only.content = CONTENT_NONE;
+	size_only.pinned = rc == 0 && known.pinned;
 	return apply_object(index, txn, &op->oid, &size_only);
 }
 
@@ -684,14 +996,26 @@ static int apply_block(struct index *index, MDB_txn *txn, const struct index_op 
 	return put_sealed(index, txn, DB_BLOCKS, &key, value, BLOCK_LEN);
 }
 
-static int apply_tail(struct index *index, MDB_txn *txn, const struct index_op *op)
+static int apply_segment(struct index *index, MDB_txn *txn, const struct index_op *op)
 {
-	uint8_t value[TAIL_LEN + CHECK_LEN] = { VALUE_VERSION };
+	uint8_t value[SEGMENT_LEN + CHECK_LEN] = { VALUE_VERSION };
+	struct index_segment known = { .tail = 0 };
 	struct key key;
+	int rc = txn_get_segment(index, txn, op->place.segment, &known);
 
+	if (rc == -EUCLEAN)
+		return MDB_CORRUPTED;
+	if (op->kind == OP_TAIL)
+		known.tail = op->place.off;
+	else
+		known.head = op->place.off, known.stays += op->stays;
+	if (known.tail < known.head)
+		known.tail = known.head;
 	key_of_segment(op->place.segment, &key);
-	put_le64(value + 8, op->place.off);
-	return put_sealed(index, txn, DB_SEGMENTS, &key, value, TAIL_LEN);
+	put_le64(value + 8, known.tail);
+	put_le64(value + 16, known.head);
+	put_le64(value + 24, known.stays);
+	return put_sealed(index, txn, DB_SEGMENTS, &key, value, SEGMENT_LEN);
 }
 
 static int apply_fact(struct index *index, MDB_txn *txn, const struct index_op *op)
@@ -766,12 +1090,191 @@ static int apply_forget_object(struct index *index, MDB_txn *txn, const struct i
 	return apply_object(index, txn, &op->oid, &known);
 }
 
+/* ---- what was stored, moved, given up ---- */
+
+static uint32_t block_count_of(uint64_t size)
+{
+	return (uint32_t)((size + RECORD_RAW_MAX - 1) / RECORD_RAW_MAX);
+}
+
+/* LMDB's code for a look that ended neither well nor with "not here". */
+static int look_failed(int rc)
+{
+	return rc == -EUCLEAN ? MDB_CORRUPTED : 0;
+}
+
+/* The first blocks of a very large object may have made room for the last ones. */
+static int txn_has_all_blocks(struct index *index, MDB_txn *txn, const struct oid *oid,
+			      uint64_t size, bool *out)
+{
+	for (uint32_t i = 0; i < block_count_of(size); i++) {
+		struct place place = { .segment = 0 };
+		int rc = txn_get_block(index, txn, oid, i, &place);
+
+		if (rc) {
+			*out = false;
+			return look_failed(rc);
+		}
+	}
+	*out = true;
+	return 0;
+}
+
+static int apply_stored(struct index *index, MDB_txn *txn, const struct index_op *op)
+{
+	struct index_object known = { .content = CONTENT_NONE };
+	struct index_object stored = op->object;
+	bool whole = true;
+	int rc = 0;
+
+	if (stored.content == CONTENT_BLOCKS)
+		rc = txn_has_all_blocks(index, txn, &op->oid, stored.size, &whole);
+	if (rc)
+		return rc;
+	if (!whole)
+		stored.content = CONTENT_NONE;
+	if (txn_get_object(index, txn, &op->oid, &known) == 0)
+		stored.pinned |= known.pinned;
+	return apply_object(index, txn, &op->oid, &stored);
+}
+
+static int apply_move(struct index *index, MDB_txn *txn, const struct index_op *op)
+{
+	struct index_object known = { .content = CONTENT_NONE };
+	struct place place = { .segment = 0 };
+	int rc;
+
+	if (!op->whole) {
+		rc = txn_get_block(index, txn, &op->oid, op->block, &place);
+		if (rc)
+			return look_failed(rc);
+		return place_equal(&place, &op->from) ? apply_block(index, txn, op) : 0;
+	}
+	rc = txn_get_object(index, txn, &op->oid, &known);
+	if (rc)
+		return look_failed(rc);
+	if (known.content != CONTENT_RECORD || !place_equal(&known.place, &op->from))
+		return 0;
+	known.place = op->place;
+	return apply_object(index, txn, &op->oid, &known);
+}
+
+static int give_up_object(struct index *index, MDB_txn *txn, const struct index_op *op,
+			  struct index_object *known)
+{
+	struct key key;
+
+	if (op->size_too && !known->pinned) {
+		key_of_oid(&op->oid, &key);
+		return txn_delete(index, txn, DB_OBJECTS, &key);
+	}
+	known->content = CONTENT_NONE;
+	return apply_object(index, txn, &op->oid, known);
+}
+
+static int give_up_block(struct index *index, MDB_txn *txn, const struct index_op *op,
+			 struct index_object *known)
+{
+	uint64_t len = record_len(op->from.stored_len);
+	struct place place = { .segment = 0 };
+	struct key key;
+	int rc = txn_get_block(index, txn, &op->oid, op->block, &place);
+
+	if (rc)
+		return look_failed(rc);
+	if (!place_equal(&place, &op->from))
+		return 0;
+	key_of_block(&op->oid, op->block, &key);
+	rc = txn_delete(index, txn, DB_BLOCKS, &key);
+	if (rc)
+		return rc;
+	if (known->content == CONTENT_BLOCKS)
+		return give_up_object(index, txn, op, known);
+	if (known->content != CONTENT_PARTIAL)
+		return 0;
+	known->stored_bytes = known->stored_bytes > len ? known->stored_bytes - len : 0;
+	if (known->stored_bytes == 0)
+		return give_up_object(index, txn, op, known);
+	return apply_object(index, txn, &op->oid, known);
+}
+
+static int apply_give_up(struct index *index, MDB_txn *txn, const struct index_op *op)
+{
+	struct index_object known = { .content = CONTENT_NONE };
+	int rc = txn_get_object(index, txn, &op->oid, &known);
+
+	if (rc == -EUCLEAN)
+		return MDB_CORRUPTED;
+	if (!op->whole)
+		return give_up_block(index, txn, op, &known);
+	if (rc || known.content != CONTENT_RECORD || !place_equal(&known.place, &op->from))
+		return 0;
+	return give_up_object(index, txn, op, &known);
+}
+
+/* ---- what was found on disk ---- */
+
+static int apply_found(struct index *index, MDB_txn *txn, const struct index_op *op)
+{
+	struct index_object known = { .content = CONTENT_NONE }, found = op->object;
+	struct place place = { .segment = 0 };
+	int rc;
+
+	if (!op->whole) {
+		rc = txn_get_block(index, txn, &op->oid, op->block, &place);
+		if (rc == 0 || rc == -EUCLEAN)
+			return look_failed(rc);
+		return apply_block(index, txn, op);
+	}
+	rc = txn_get_object(index, txn, &op->oid, &known);
+	if (rc == -EUCLEAN || known.content != CONTENT_NONE)
+		return look_failed(rc);
+	found.content = CONTENT_RECORD;
+	found.pinned |= known.pinned;
+	found.place = op->place;
+	found.stored_bytes = record_len(op->place.stored_len);
+	return apply_object(index, txn, &op->oid, &found);
+}
+
+static int apply_found_all(struct index *index, MDB_txn *txn, const struct index_op *op)
+{
+	struct index_object known = { .content = CONTENT_NONE }, found = op->object;
+	bool whole = true;
+	int rc = txn_get_object(index, txn, &op->oid, &known);
+
+	if (rc == -EUCLEAN || (known.content != CONTENT_NONE && known.content != CONTENT_PARTIAL))
+		return look_failed(rc);
+	found.pinned = known.pinned;
+	found.stored_bytes = 0;
+	for (uint32_t i = 0; i < block_count_of(found.size); i++) {
+		struct place place = { .segment = 0 };
+
+		rc = txn_get_block(index, txn, &op->oid, i, &place);
+		if (rc == -EUCLEAN)
+			return MDB_CORRUPTED;
+		if (rc)
+			whole = false;
+		else
+			found.stored_bytes += record_len(place.stored_len);
+	}
+	found.content = whole ? CONTENT_BLOCKS : CONTENT_PARTIAL;
+	return apply_object(index, txn, &op->oid, &found);
+}
+
+static int apply_segment_gone(struct index *index, MDB_txn *txn, const struct index_op *op)
+{
+	struct key key;
+
+	key_of_segment(op->place.segment, &key);
+	return txn_delete(index, txn, DB_SEGMENTS, &key);
+}
+
 /* ---- what is in the making ---- */
 
 static int apply_part(struct index *index, MDB_txn *txn, const struct index_op *op)
 {
 	struct index_object partial = { .content = CONTENT_NONE };
-	struct place known;
+	struct place known = { .segment = 0 };
 	int rc = txn_get_block(index, txn, &op->oid, op->block, &known);
 
 	if (rc == 0)
@@ -784,6 +1287,7 @@ static int apply_part(struct index *index, MDB_txn *txn, const struct index_op *
 	if (txn_get_object(index, txn, &op->oid, &partial) || partial.content != CONTENT_PARTIAL)
 		partial.stored_bytes = 0;
 	partial = (struct index_object){
+		.pinned = partial.pinned,
 		.type = op->object.type,
 		.content = CONTENT_PARTIAL,
 		.size = op->object.size,
@@ -793,11 +1297,6 @@ static int apply_part(struct index *index, MDB_txn *txn, const struct index_op *
 	return apply_object(index, txn, &op->oid, &partial);
 }
 
-static uint32_t block_count_of(uint64_t size)
-{
-	return (uint32_t)((size + RECORD_RAW_MAX - 1) / RECORD_RAW_MAX);
-}
-
 static int apply_adopt(struct index *index, MDB_txn *txn, const struct index_op *op)
 {
 	struct index_object known = { .content = CONTENT_NONE };
@@ -805,7 +1304,7 @@ static int apply_adopt(struct index *index, MDB_txn *txn, const struct index_op 
 	uint64_t seal = 0;
 
 	for (uint32_t i = 0; i < block_count_of(op->object.size); i++) {
-		struct place place;
+		struct place place = { .segment = 0 };
 		int rc = txn_get_block(index, txn, &op->object.name, i, &place);
 
 		if (rc)
@@ -815,6 +1314,7 @@ static int apply_adopt(struct index *index, MDB_txn *txn, const struct index_op 
 	if (seal != op->seal ||
 	    (txn_get_object(index, txn, &op->oid, &known) == 0 && known.content != CONTENT_NONE))
 		return 0;
+	adopted.pinned = known.pinned;
 	adopted.content = CONTENT_ADOPTED;
 	adopted.stored_bytes = 0; /* they count where they lie */
 	return apply_object(index, txn, &op->oid, &adopted);
@@ -860,7 +1360,7 @@ static int apply_one(struct index *index, MDB_txn *txn, const struct index_op *o
 {
 	switch (op->kind) {
 	case OP_OBJECT:
-		return apply_object(index, txn, &op->oid, &op->object);
+		return apply_stored(index, txn, op);
 	case OP_BLOCK:
 		return apply_block(index, txn, op);
 	case OP_SIZE:
@@ -868,7 +1368,18 @@ static int apply_one(struct index *index, MDB_txn *txn, const struct index_op *o
 	case OP_FACT:
 		return apply_fact(index, txn, op);
 	case OP_TAIL:
-		return apply_tail(index, txn, op);
+	case OP_HEAD:
+		return apply_segment(index, txn, op);
+	case OP_SEGMENT_GONE:
+		return apply_segment_gone(index, txn, op);
+	case OP_MOVE:
+		return apply_move(index, txn, op);
+	case OP_GIVE_UP:
+		return apply_give_up(index, txn, op);
+	case OP_FOUND:
+		return apply_found(index, txn, op);
+	case OP_FOUND_ALL:
+		return apply_found_all(index, txn, op);
 	case OP_FORGET_OBJECT:
 		return apply_forget_object(index, txn, op);
 	case OP_FORGET_FACT:
@@ -894,31 +1405,158 @@ static void readers_check(struct index *index)
 	mdb_reader_check(index->env, NULL);
 }
 
-int index_apply(struct index *index, const struct index_op *ops, size_t count,
-		struct xcp_error *err)
+/* ---- before a write: nothing damaged may be copied (pages.h) ---- */
+
+static bool path_is_sound(const struct pages *pages, enum db db, const struct key *key)
 {
+	return pages_check_path(pages, db_names[db], key->bytes, key->len) != -EBADMSG;
+}
+
+static bool op_paths_are_sound(const struct pages *pages, const struct index_op *op)
+{
+	struct key key;
+
+	switch (op->kind) {
+	case OP_FACT:
+	case OP_FORGET_FACT:
+		return key_of_fact(op->fact_kind, op->fact_key, op->fact_key_len, &key) ||
+		       path_is_sound(pages, DB_FACTS, &key);
+	case OP_TAIL:
+	case OP_HEAD:
+	case OP_SEGMENT_GONE:
+		key_of_segment(op->place.segment, &key);
+		return path_is_sound(pages, DB_SEGMENTS, &key);
+	default:
+		key_of_oid(&op->oid, &key);
+		if (!path_is_sound(pages, DB_OBJECTS, &key))
+			return false;
+		key_of_block(&op->oid, op->block, &key);
+		return path_is_sound(pages, DB_BLOCKS, &key);
+	}
+}
+
+struct apply {
+	const struct index_op *ops;
+	size_t count;
+	int mdb_rc;
+};
+
+/*
+ * Each looked at just before it is done. What this transaction changed is in memory; the file is as
+ * it was till the commit.
+ */
+static int apply_all(struct index *index, MDB_txn *txn, const struct apply *apply)
+{
+	const struct pages pages = pages_of(index);
+	int rc = 0;
+
+	if (index->map && pages_check_free(&pages) == -EBADMSG)
+		return MDB_CORRUPTED;
+	for (size_t i = 0; i < apply->count && rc == 0; i++) {
+		if (index->map && !op_paths_are_sound(&pages, &apply->ops[i]))
+			return MDB_CORRUPTED;
+		rc = apply_one(index, txn, &apply->ops[i]);
+	}
+	return rc;
+}
+
+static void apply_run(void *arg)
+{
+	struct call *call = arg;
+	struct apply *apply = call->arg;
+	struct index *index = call->index;
 	MDB_txn *txn;
 	int rc;
 
 	readers_check(index);
 	rc = mdb_txn_begin(index->env, NULL, 0, &txn);
 	if (rc == 0) {
-		for (size_t i = 0; i < count && rc == 0; i++)
-			rc = apply_one(index, txn, &ops[i]);
+		rc = apply_all(index, txn, apply);
 		if (rc)
 			mdb_txn_abort(txn);
 		else
 			rc = mdb_txn_commit(txn);
 	}
+	if (rc == MDB_CORRUPTED)
+		atomic_store(&index->broken, true);
+	apply->mdb_rc = rc;
+	call->rc = mdb_error(rc);
+}
+
+int index_apply(struct index *index, const struct index_op *ops, size_t count,
+		struct xcp_error *err)
+{
+	struct apply apply = { .ops = ops, .count = count, .mdb_rc = MDB_CORRUPTED };
+	struct call call = { .index = index, .arg = &apply };
+	int rc = call_run(&call, apply_run);
+
 	if (rc)
-		return xcp_error_set(err, mdb_error(rc), "cannot write to the cache index: %s",
-				     mdb_strerror(rc));
+		return xcp_error_set(err, rc, "cannot write to the cache index: %s",
+				     mdb_strerror(apply.mdb_rc));
 	return 0;
+}
+
+static void sync_run(void *arg)
+{
+	struct call *call = arg;
+
+	call->rc = mdb_error(mdb_env_sync(call->index->env, 1));
 }
 
 int index_sync(struct index *index)
 {
-	return mdb_error(mdb_env_sync(index->env, 1));
+	struct call call = { .index = index };
+
+	return call_run(&call, sync_run);
+}
+
+/* ---- a smaller one ---- */
+
+static int count_free(struct index *index, MDB_txn *txn, void *arg)
+{
+	unsigned *percent = arg;
+	MDB_envinfo info;
+	MDB_stat db;
+	uint64_t used = 2;
+	int rc = mdb_env_info(index->env, &info);
+
+	for (unsigned i = 0; i < DB_COUNT && rc == 0; i++) {
+		rc = mdb_stat(txn, index->dbis[i], &db);
+		used += db.ms_branch_pages + db.ms_leaf_pages + db.ms_overflow_pages;
+	}
+	if (rc == 0 && used < info.me_last_pgno)
+		*percent = (unsigned)((info.me_last_pgno - used) * 100 / info.me_last_pgno);
+	return mdb_error(rc);
+}
+
+unsigned index_waste(struct index *index)
+{
+	unsigned percent = 0;
+
+	call_read(index, count_free, &percent);
+	return percent;
+}
+
+static void copy_run(void *arg)
+{
+	struct call *call = arg;
+	int fd = open(call->arg, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	if (fd < 0) {
+		call->rc = -errno;
+		return;
+	}
+	call->rc = mdb_error(mdb_env_copyfd2(call->index->env, fd, MDB_CP_COMPACT));
+	if (call->rc == 0 && fsync(fd))
+		call->rc = -errno;
+	close(fd);
+}
+
+int index_copy(struct index *index, const char *path)
+{
+	struct call call = { .index = index, .arg = (void *)(uintptr_t)path };
+
+	return call_run(&call, copy_run);
 }
 
 /* ---- looking ---- */
@@ -966,28 +1604,43 @@ static int count_in(MDB_txn *txn, struct index_totals *out)
 	return count_objects(txn, objects, out);
 }
 
+struct counting {
+	MDB_env *env;
+	const char *path;
+	struct index_totals totals;
+	int rc;
+};
+
+/*
+ * NOLOCK: another environment on the same lock file would undo this process's own file locks.
+ */
+static void count_run(void *arg)
+{
+	struct counting *c = arg;
+	MDB_txn *txn;
+
+	c->rc = env_open(c->env, c->path, 0, MDB_RDONLY | MDB_NOLOCK | MDB_NOTLS);
+	if (!c->rc)
+		c->rc = mdb_txn_begin(c->env, NULL, MDB_RDONLY, &txn);
+	if (!c->rc) {
+		c->rc = count_in(txn, &c->totals);
+		mdb_txn_abort(txn);
+	}
+}
+
 int index_count(const char *path, struct index_totals *out)
 {
-	struct index_totals totals = *out;
-	MDB_env *env;
-	MDB_txn *txn;
-	int rc = mdb_env_create(&env);
+	struct counting c = { .path = path, .totals = *out };
+	int rc = mdb_env_create(&c.env);
 
 	if (rc)
 		return mdb_error(rc);
-	/*
-	 * NOLOCK: another environment on the same lock file would undo this process's own file
-	 * locks.
-	 */
-	rc = env_open(env, path, 0, MDB_RDONLY | MDB_NOLOCK | MDB_NOTLS);
-	if (!rc)
-		rc = mdb_txn_begin(env, NULL, MDB_RDONLY, &txn);
-	if (!rc) {
-		rc = count_in(txn, &totals);
-		mdb_txn_abort(txn);
+	if (!guard_run(count_run, &c)) {
+		env_abandon(c.env);
+		return -EUCLEAN;
 	}
-	mdb_env_close(env);
-	if (!rc)
-		*out = totals;
-	return mdb_error(rc);
+	mdb_env_close(c.env);
+	if (!c.rc)
+		*out = c.totals;
+	return mdb_error(c.rc);
 }

@@ -11,7 +11,12 @@
  *	objects		algo, hash			type, size, where the record is
  *	blocks		algo, hash, index (BE32)	where the record is
  *	facts		kind NUL ("k" key | "h" XXH128)	time, key when hashed, value
- *	segments	segment id (BE64)		how far the file is known to be good
+ *	segments	segment id (BE64)		how far the file is known to be good, and
+ *							how far the hand has come (hand.h)
+ *
+ * LMDB follows what it finds on its pages, wherever that leads. So every call runs under a guard
+ * (base/guard.h): a fault inside makes the index -EUCLEAN from then on, and LMDB is not called
+ * again.
  *
  *	index_open ---> index_get*, index_apply ... ---> index_close
  *
@@ -66,6 +71,7 @@ enum index_content {
 struct index_object {
 	enum object_type type;
 	enum index_content content;
+	bool pinned; /* is not given up to make room; stays when content comes and goes */
 	uint64_t size;
 	uint64_t stored_bytes; /* of all its records */
 	int64_t time_s;
@@ -97,21 +103,50 @@ int index_get_blocks(struct index *index, const struct oid *oid, uint32_t first,
 /* Sets bit i of `out` for each block i below `count` that has an entry; the others stay. */
 int index_get_map(struct index *index, const struct oid *oid, uint32_t count, uint8_t *out);
 
+struct index_entry {
+	struct oid oid;
+	struct index_object object;
+};
+/*
+ * The next objects behind `after` (algo 0: from the first on), in the order of ids, at most `max`;
+ * values that do not check are left out.
+ */
+int index_list(struct index *index, const struct oid *after, struct index_entry *out, size_t max,
+	       size_t *out_count);
+uint64_t index_count_objects(struct index *index); /* with those of which only the size is known */
+
 /* Adds the value to `out`. */
 int index_get_fact(struct index *index, const char *kind, const void *key, size_t key_len,
 		   struct buf *out, int64_t *out_time_s);
 
-/* Up to where the segment held nothing but good records when this index was last written. */
-int index_get_tail(struct index *index, uint64_t segment, uint64_t *out);
+struct index_segment {
+	uint64_t tail;	/* up to here were nothing but good records when it was last written */
+	uint64_t head;	/* what is before this has been given up, or lies elsewhere too */
+	uint64_t stays; /* but so many bytes, which are pinned */
+};
+int index_get_segment(struct index *index, uint64_t segment, struct index_segment *out);
 
 /* ---- writing ---- */
 
 enum index_op_kind {
-	OP_OBJECT,	  /* oid, object */
-	OP_BLOCK,	  /* oid, block, place */
-	OP_SIZE,	  /* oid, object.{type,size,time_s}; nothing where content is known */
-	OP_FACT,	  /* fact_*, object.time_s */
-	OP_TAIL,	  /* place.{segment,off} */
+	OP_OBJECT,	 /* oid, object; only its size when it is of blocks and one is missing */
+	OP_BLOCK,	 /* oid, block, place */
+	OP_SIZE,	 /* oid, object.{type,size,time_s}; nothing where content is known */
+	OP_FACT,	 /* fact_*, object.time_s */
+	OP_TAIL,	 /* place.{segment,off} */
+	OP_HEAD,	 /* place.{segment,off}, stays: so much more of it */
+	OP_SEGMENT_GONE, /* place.segment */
+	/* oid, block, whole, from, place: the record lies elsewhere; only if it was still there */
+	OP_MOVE,
+	/*
+	 * oid, block, whole, from: its content is not here any more; only if it was still there.
+	 * size_too: nor is its size known
+	 */
+	OP_GIVE_UP,
+	/* oid, block, whole, place, object.{type,size,time_s}: found on disk; nothing where known */
+	OP_FOUND,
+	/* oid, object.{type,size,time_s}: blocks of it were found, perhaps all */
+	OP_FOUND_ALL,
 	OP_FORGET_OBJECT, /* oid, block, place: only if still there; its size stays known */
 	OP_FORGET_FACT,	  /* fact_kind, fact_key: only if it does not check */
 	/*
@@ -131,7 +166,9 @@ struct index_op {
 	enum index_op_kind kind;
 	struct oid oid;
 	uint32_t block;
-	struct place place;
+	bool whole, size_too;
+	uint64_t stays;
+	struct place place, from;
 	struct index_object object;
 	uint64_t seal;
 	const char *fact_kind; /* borrowed, as the next two */
@@ -147,6 +184,11 @@ int index_apply(struct index *index, const struct index_op *ops, size_t count,
 		struct xcp_error *err);
 
 int index_sync(struct index *index);
+
+/* The part of the file that is of no use now, in percent: pages that were freed. */
+unsigned index_waste(struct index *index);
+/* A copy without them, synced, at `path`, where nothing is yet. Nobody may write meanwhile. */
+int index_copy(struct index *index, const char *path);
 
 /* ---- looking ---- */
 

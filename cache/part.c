@@ -116,6 +116,8 @@ static int stored_get(struct cache *cache, struct store *store, const struct cac
 	if (rc)
 		return cache_index_failed(cache, rc);
 	rc = segments_read(store->segments, out_place, &want, out, &why);
+	if (rc && cache_record_moved(store, &part->name, false, index, out_place))
+		return -ENOENT;
 	return rc ? cache_record_failed(cache, &part->name, index, out_place, rc, why) : 0;
 }
 
@@ -158,6 +160,7 @@ int cache_part_read(struct cache *cache, const struct cache_part *part, uint64_t
 		rc = block_get(cache, part, index, &block);
 		if (rc)
 			break;
+		recency_touch(cache->recency, &part->name, index);
 		piece = block->len - from < end - off ? block->len - from : (size_t)(end - off);
 		rc = spans_add_take(&spans, block, from, piece);
 		off += piece;

@@ -91,6 +91,25 @@ void record_header_encode(const struct record_header *header, uint8_t out[RECORD
 	put_le64(out + REC_CHECK, XXH3_64bits(out, REC_CHECK));
 }
 
+static const char dictionary_name[16] = "xcpfs dictionary";
+
+struct oid record_dictionary_oid(uint32_t dictionary)
+{
+	struct oid oid = { .algo = OID_SHA1 };
+
+	memcpy(oid.hash, dictionary_name, sizeof(dictionary_name));
+	put_le32(oid.hash + sizeof(dictionary_name), dictionary);
+	return oid;
+}
+
+uint32_t record_dictionary_of(const struct oid *oid)
+{
+	if (oid->algo != OID_SHA1 ||
+	    memcmp(oid->hash, dictionary_name, sizeof(dictionary_name)) != 0)
+		return 0;
+	return get_le32(oid->hash + sizeof(dictionary_name));
+}
+
 static bool oid_is_sound(const struct oid *oid)
 {
 	static const uint8_t zeros[OID_MAX_LEN];
@@ -105,7 +124,7 @@ static bool place_in_object_is_sound(const struct record_header *h)
 {
 	uint64_t off = (uint64_t)h->block_index * RECORD_RAW_MAX;
 
-	if (h->type == RECORD_OBJECT)
+	if (h->type != RECORD_BLOCK)
 		return h->block_index == 0 && h->object_size == h->raw_len;
 	if (off >= h->object_size)
 		return false;
@@ -115,7 +134,10 @@ static bool place_in_object_is_sound(const struct record_header *h)
 
 static bool header_is_sound(const struct record_header *h)
 {
-	if (h->type != RECORD_OBJECT && h->type != RECORD_BLOCK)
+	if (h->type != RECORD_OBJECT && h->type != RECORD_BLOCK && h->type != RECORD_DICTIONARY)
+		return false;
+	if ((h->type == RECORD_DICTIONARY) != (record_dictionary_of(&h->oid) != 0) ||
+	    (h->type == RECORD_DICTIONARY && h->dictionary != 0))
 		return false;
 	if (h->object_type < OBJECT_COMMIT || h->object_type > OBJECT_TAG || h->flags != 0)
 		return false;
@@ -148,7 +170,7 @@ int record_header_decode(const uint8_t bytes[RECORD_HEADER_LEN], struct record_h
 		return -EBADMSG;
 	if (out_len)
 		*out_len = record_len(h.stored_len);
-	if (bytes[REC_VERSION] != RECORD_VERSION || h.type == RECORD_DICTIONARY)
+	if (bytes[REC_VERSION] != RECORD_VERSION)
 		return -ENOTSUP;
 	if (!header_is_sound(&h))
 		return -EBADMSG;
@@ -159,4 +181,28 @@ int record_header_decode(const uint8_t bytes[RECORD_HEADER_LEN], struct record_h
 uint64_t record_body_check(const void *body, size_t len)
 {
 	return XXH3_64bits(body, len);
+}
+
+int record_walk(const uint8_t *bytes, size_t len, record_fn fn, void *arg, size_t *out_done)
+{
+	size_t off = 0;
+	int rc = 0;
+
+	while (rc == 0 && len - off >= RECORD_HEADER_LEN) {
+		struct record_header header;
+		size_t record;
+		int status = record_header_decode(bytes + off, &header, &record);
+
+		if (status == -EBADMSG) {
+			off += 8;
+			continue;
+		}
+		if (record > len - off)
+			break;
+		if (status == 0)
+			rc = fn(arg, off, bytes + off, record, &header);
+		off += record;
+	}
+	*out_done = off < len ? off : len;
+	return rc;
 }

@@ -21,10 +21,10 @@
  *	record: header of 88 bytes, stored body, zeros up to a multiple of 8
  *	 0  4  magic "xcRC"
  *	 4  1  version, 1
- *	 5  1  record type: 1 whole object, 2 block of an object (3 dictionary: reserved)
+ *	 5  1  record type: 1 whole object, 2 block of an object, 3 dictionary
  *	 6  1  oid algorithm: 1 SHA-1, 2 SHA-256
  *	 7  1  codec: 0 raw, 1 zstd frame
- *	 8  4  dictionary id, 0 none
+ *	 8  4  dictionary that the body was packed with, 0 none
  *	12  4  flags, 0; a reader refuses those it does not know
  *	16 32  object id, zeros behind a SHA-1
  *	48  4  block index, 0 in a whole object
@@ -35,6 +35,10 @@
  *	68  4  stored length: bytes of the body, at most the raw length
  *	72  8  XXH3 of the body
  *	80  8  XXH3 of bytes 0..79
+ *
+ * A dictionary is a whole object, too, packed without one; its object id is no hash but "xcpfs
+ * dictionary" and its own number (LE32) for a SHA-1; its object type is that of the contents it is
+ * for.
  *
  * No I/O here, and no decompression.
  *
@@ -89,7 +93,21 @@ void record_header_encode(const struct record_header *header, uint8_t out[RECORD
 int record_header_decode(const uint8_t bytes[RECORD_HEADER_LEN], struct record_header *out,
 			 size_t *out_len);
 
+/* The id under which a dictionary lies; and its number again, 0 when it is no such id. */
+struct oid record_dictionary_oid(uint32_t dictionary);
+uint32_t record_dictionary_of(const struct oid *oid);
+
 uint64_t record_body_check(const void *body, size_t len);
+
+/*
+ * Walks the records in a stretch of a segment, that need not begin with one: whatever is none is
+ * passed over, eight bytes at a time. Calls fn for each whole one of this version with its offset
+ * in the stretch; fn ends the walk by returning not 0. *out_done is where it came to: the first
+ * record that is not whole, or less than a header from the end.
+ */
+typedef int (*record_fn)(void *arg, size_t off, const uint8_t *bytes, size_t len,
+			 const struct record_header *header);
+int record_walk(const uint8_t *bytes, size_t len, record_fn fn, void *arg, size_t *out_done);
 
 /* Bytes from one record's start to the next one's. */
 static inline size_t record_len(size_t stored_len)

@@ -16,6 +16,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -23,6 +24,7 @@
 #include "cache/codec.h"
 
 #define OPEN_MAX_COUNT 64
+#define TAKE_MAX_COUNT 32
 #define POOL_COUNT 16
 
 /*
@@ -47,20 +49,25 @@ int segment_name_parse(const char *name, uint64_t *out)
 	return 0;
 }
 
-/* Seconds in front, so that names sort by age; chance behind, so that they are never used twice. */
+/*
+ * Milliseconds in front, so that names sort by age; chance behind, so that they are never used
+ * twice.
+ */
 static uint64_t segment_id_new(void)
 {
 	uint64_t chance = 0;
+	struct timespec now;
 
+	clock_gettime(CLOCK_REALTIME, &now);
 	if (getrandom(&chance, sizeof(chance), 0) != sizeof(chance))
 		chance = clock_ns() ^ ((uint64_t)getpid() << 16);
-	return ((uint64_t)clock_wall_s() << 28) | (chance & 0xfffffff);
+	return (((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000) << 20) |
+	       (chance & 0xfffff);
 }
 
 /* ---- whole reads and writes ---- */
 
-/* Bytes read, fewer only at the end of the file; or -errno. */
-static ssize_t pread_full(int fd, void *data, size_t len, uint64_t off)
+ssize_t segment_pread(int fd, void *data, size_t len, uint64_t off)
 {
 	size_t done = 0;
 
@@ -76,6 +83,15 @@ static ssize_t pread_full(int fd, void *data, size_t len, uint64_t off)
 		done += (size_t)n;
 	}
 	return (ssize_t)done;
+}
+
+uint64_t segment_skip_hole(int fd, uint64_t off, uint64_t file_len)
+{
+	off_t data = lseek(fd, (off_t)off, SEEK_DATA);
+
+	if (data < 0)
+		return errno == ENXIO ? file_len : off;
+	return (uint64_t)data > off ? (uint64_t)data & ~(uint64_t)7 : off;
 }
 
 static int pwrite_full(int fd, const void *data, size_t len, uint64_t off)
@@ -95,12 +111,11 @@ static int pwrite_full(int fd, const void *data, size_t len, uint64_t off)
 	return 0;
 }
 
-/* 0 when the file is a sound segment with this id. */
-static int file_check_header(int fd, uint64_t id)
+int segment_check(int fd, uint64_t id)
 {
 	uint8_t bytes[SEGMENT_HEADER_LEN];
 	struct segment_header header;
-	ssize_t n = pread_full(fd, bytes, sizeof(bytes), 0);
+	ssize_t n = segment_pread(fd, bytes, sizeof(bytes), 0);
 	int rc;
 
 	if (n < 0)
@@ -139,6 +154,8 @@ struct pool {
 struct segments {
 	/* set before threads start */
 	int dir_fd; /* borrowed */
+	segments_dictionary_fn find_dictionary;
+	void *find_arg;
 	struct pool pools[POOL_COUNT];
 	struct lock lock;
 	/* under lock */
@@ -159,6 +176,12 @@ struct segments *segments_new(int dir_fd)
 		lock_init(&segments->pools[i].lock);
 	TAILQ_INIT(&segments->files);
 	return segments;
+}
+
+void segments_set_dictionaries(struct segments *segments, segments_dictionary_fn find, void *arg)
+{
+	segments->find_dictionary = find;
+	segments->find_arg = arg;
 }
 
 static void open_file_unref(struct open_file *file)
@@ -228,7 +251,7 @@ static int file_open(struct segments *segments, uint64_t id, struct open_file **
 	else if (!S_ISREG(st.st_mode))
 		rc = -EBADMSG;
 	else
-		rc = file_check_header(fd, id);
+		rc = segment_check(fd, id);
 	file = rc ? NULL : calloc(1, sizeof(*file));
 	if (!file) {
 		close(fd);
@@ -362,32 +385,39 @@ static int read_parts(int fd, uint64_t off, uint8_t *header, uint8_t *body, size
 	if ((size_t)n == len)
 		return 0;
 	/* Cut short by a signal or by the end of the file: again, part by part. */
-	n = pread_full(fd, header, RECORD_HEADER_LEN, off);
+	n = segment_pread(fd, header, RECORD_HEADER_LEN, off);
 	if (n != RECORD_HEADER_LEN)
 		return n < 0 ? (int)n : -EBADMSG;
-	n = pread_full(fd, body, body_len, off + RECORD_HEADER_LEN);
+	n = segment_pread(fd, body, body_len, off + RECORD_HEADER_LEN);
 	return n < 0 ? (int)n : (size_t)n == body_len ? 0 : -EBADMSG;
 }
 
-static int body_unpack(struct scratch *scratch, const struct record_header *header,
-		       const uint8_t *body, struct block *block, const char **out_why)
+static int body_unpack(const struct segments *segments, struct scratch *scratch,
+		       const struct record_header *header, const uint8_t *body, struct block *block,
+		       const char **out_why)
 {
+	const struct codec_dictionary *dictionary = NULL;
+
 	if (record_body_check(body, header->stored_len) != header->body_check) {
 		*out_why = "its body does not check";
 		return -EBADMSG;
 	}
 	if (header->codec == CODEC_RAW)
 		return 0; /* was read in place */
-	if (header->dictionary != 0) {
-		*out_why = "it wants a dictionary";
+	if (header->dictionary != 0 && segments->find_dictionary)
+		dictionary = segments->find_dictionary(segments->find_arg, header->dictionary);
+	if (header->dictionary != 0 && !dictionary) {
+		*out_why = "its dictionary is not here";
 		return -EBADMSG;
 	}
 	*out_why = "its body cannot be unpacked";
-	return codec_unpack(scratch->codec, body, header->stored_len, block->data, header->raw_len);
+	return codec_unpack(scratch->codec, dictionary, body, header->stored_len, block->data,
+			    header->raw_len);
 }
 
-static int record_read(struct scratch *scratch, int fd, const struct place *place,
-		       const struct record_want *want, struct block *block, const char **out_why)
+static int record_read(const struct segments *segments, struct scratch *scratch, int fd,
+		       const struct place *place, const struct record_want *want,
+		       struct block *block, const char **out_why)
 {
 	uint8_t header_bytes[RECORD_HEADER_LEN];
 	uint8_t *body = place->codec == CODEC_RAW ? block->data : scratch->body;
@@ -403,7 +433,7 @@ static int record_read(struct scratch *scratch, int fd, const struct place *plac
 	*out_why = "another record is in its place";
 	if (!header_is_wanted(&header, place, want))
 		return -EBADMSG;
-	return body_unpack(scratch, &header, body, block, out_why);
+	return body_unpack(segments, scratch, &header, body, block, out_why);
 }
 
 int segments_read(struct segments *segments, const struct place *place,
@@ -428,7 +458,7 @@ int segments_read(struct segments *segments, const struct place *place,
 	if (rc == 0 && !(block = block_new(place->raw_len)))
 		rc = -ENOMEM;
 	if (rc == 0)
-		rc = record_read(scratch, scratch->file->fd, place, want, block, out_why);
+		rc = record_read(segments, scratch, scratch->file->fd, place, want, block, out_why);
 	scratch_put(segments, scratch);
 	if (rc) {
 		block_unref(block);
@@ -446,7 +476,7 @@ static bool body_is_good(int fd, uint64_t off, const struct record_header *heade
 	bool good = false;
 
 	if (body) {
-		ssize_t n = pread_full(fd, body, header->stored_len, off + RECORD_HEADER_LEN);
+		ssize_t n = segment_pread(fd, body, header->stored_len, off + RECORD_HEADER_LEN);
 
 		good = n == (ssize_t)header->stored_len &&
 		       record_body_check(body, header->stored_len) == header->body_check;
@@ -464,7 +494,7 @@ uint64_t segment_walk(int fd, uint64_t off, uint64_t file_len)
 		int rc;
 
 		if (off > file_len || file_len - off < RECORD_HEADER_LEN ||
-		    pread_full(fd, bytes, sizeof(bytes), off) != (ssize_t)sizeof(bytes))
+		    segment_pread(fd, bytes, sizeof(bytes), off) != (ssize_t)sizeof(bytes))
 			return off;
 		rc = record_header_decode(bytes, &header, &len);
 		if (rc == -EBADMSG || len > file_len - off)
@@ -498,8 +528,11 @@ static int tail_find(int fd, uint64_t id, const struct segment_tails *tails, uin
 		     uint64_t *out)
 {
 	uint64_t known, end;
+	int rc = tails->get(tails->arg, id, &known);
 
-	if (tails->get(tails->arg, id, &known) == 0) {
+	if (rc == -ESTALE)
+		return rc;
+	if (rc == 0) {
 		if (known > file_len || known < SEGMENT_HEADER_LEN || known % 8 != 0)
 			return -EBADMSG;
 		*out = segment_walk(fd, known, file_len);
@@ -533,7 +566,7 @@ static int tail_prepare(int fd, uint64_t id, const struct segment_tails *tails, 
 		*out = SEGMENT_HEADER_LEN;
 		return header_write(fd, id);
 	}
-	rc = file_check_header(fd, id);
+	rc = segment_check(fd, id);
 	if (rc == 0)
 		rc = tail_find(fd, id, tails, (uint64_t)st.st_size, out);
 	if (rc == 0 && *out < (uint64_t)st.st_size && ftruncate(fd, (off_t)*out))
@@ -601,8 +634,8 @@ static DIR *dir_open(int dir_fd)
 	return dir;
 }
 
-static bool writer_find_free(int dir_fd, uint64_t max_len, const struct segment_tails *tails,
-			     struct segment_writer **out)
+/* The newest file below `limit`; false when there is none. */
+static bool newest_below(int dir_fd, uint64_t limit, uint64_t *out)
 {
 	DIR *dir = dir_open(dir_fd);
 	struct dirent *entry;
@@ -610,10 +643,42 @@ static bool writer_find_free(int dir_fd, uint64_t max_len, const struct segment_
 
 	if (!dir)
 		return false;
-	while (!found && (entry = readdir(dir)))
-		found = writer_take_over(dir_fd, entry->d_name, max_len, tails, out) == 0;
+	while ((entry = readdir(dir))) {
+		uint64_t id;
+
+		if (segment_name_parse(entry->d_name, &id) || id >= limit || (found && id <= *out))
+			continue;
+		*out = id;
+		found = true;
+	}
 	closedir(dir);
 	return found;
+}
+
+/*
+ * The newest ones only: what is older is sooner given up, and would take what is written into it
+ * along.
+ */
+static bool writer_find_free(int dir_fd, uint64_t max_len, const struct segment_tails *tails,
+			     struct segment_writer **out)
+{
+	uint64_t id = UINT64_MAX;
+
+	for (unsigned i = 0; i < TAKE_MAX_COUNT && newest_below(dir_fd, id, &id); i++) {
+		char name[SEGMENT_NAME_LEN];
+
+		segment_name(id, name);
+		if (writer_take_over(dir_fd, name, max_len, tails, out) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool file_is_new(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && st.st_size == 0 && st.st_nlink > 0;
 }
 
 static int writer_make(int dir_fd, uint64_t max_len, struct segment_writer **out)
@@ -627,8 +692,11 @@ static int writer_make(int dir_fd, uint64_t max_len, struct segment_writer **out
 	fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
-	/* Somebody who looks for a free one may be quicker: then it is theirs. */
-	rc = flock(fd, LOCK_EX | LOCK_NB) ? -EEXIST : 0;
+	/*
+	 * Somebody who looks for a free one, or for one to give up, may be quicker: then it is
+	 * theirs, or was, and is full by now or gone.
+	 */
+	rc = flock(fd, LOCK_EX | LOCK_NB) || !file_is_new(fd) ? -EEXIST : 0;
 	if (rc == 0) {
 		rc = header_write(fd, id);
 		if (rc == 0)

@@ -22,6 +22,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/block.h"
 #include "base/error.h"
@@ -31,11 +32,16 @@
 
 /* ---- reading ---- */
 
+struct codec_dictionary;
 struct segments;
 
 /* Borrows the directory's descriptor until segments_free(). NULL when out of memory. */
 struct segments *segments_new(int dir_fd);
 void segments_free(struct segments *segments);
+
+/* Who has the dictionaries that records name; before any thread reads. NULL from it: not here. */
+typedef const struct codec_dictionary *(*segments_dictionary_fn)(void *arg, uint32_t id);
+void segments_set_dictionaries(struct segments *segments, segments_dictionary_fn find, void *arg);
 
 /* What a record must be for. */
 struct record_want {
@@ -59,9 +65,10 @@ int segments_read(struct segments *segments, const struct place *place,
 struct segment_writer;
 
 /*
- * Takes over a free segment, or makes one. `tails` tells from where on a taken file has to be
- * looked at (index_get_tail() in practice); records behind it are walked, and what is torn at
- * the end is cut off. Returns -errno with the reason.
+ * Takes over a free segment, the newest first, or makes one. `tails` tells from where on a taken
+ * file has to be looked at (index_get_segment() in practice), -ESTALE for one that is being given
+ * up; records behind the tail are walked, and what is torn at the end is cut off. Returns -errno
+ * with the reason.
  */
 struct segment_tails {
 	int (*get)(void *arg, uint64_t segment, uint64_t *out);
@@ -90,6 +97,15 @@ void segment_writer_push(struct segment_writer *writer);
  * Walks records from `off` to the end of the file. Returns where the last good one ends.
  */
 uint64_t segment_walk(int fd, uint64_t off, uint64_t file_len);
+
+/* ---- parts for those who look at whole files ---- */
+
+/* 0 when the file is a sound segment with this id; -EBADMSG, -ENOTSUP or what reading says. */
+int segment_check(int fd, uint64_t id);
+/* Bytes read, fewer only at the end of the file; or -errno. */
+ssize_t segment_pread(int fd, void *data, size_t len, uint64_t off);
+/* `off`, or where there is something again when it lies in a hole; file_len when there is not. */
+uint64_t segment_skip_hole(int fd, uint64_t off, uint64_t file_len);
 
 #define SEGMENT_NAME_LEN 17
 void segment_name(uint64_t id, char out[SEGMENT_NAME_LEN]);

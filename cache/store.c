@@ -23,6 +23,8 @@
 #define BOOT_ID_LEN 40
 #define STATE_MAX_LEN 128
 #define USE_MAX_LEN 32
+#define COMPACT_PERCENT 25
+#define COMPACT_MIN_LEN ((off_t)256 * 1024)
 
 /* ---- small parts ---- */
 
@@ -359,6 +361,7 @@ void store_unref(struct store *store)
 		return;
 	index_close(&store->index);
 	segments_free(store->segments);
+	dictionaries_free(store->dictionaries);
 	fd_close(&store->index_fd);
 	fd_close(&store->use_fd);
 	fd_close(&store->write_lock_fd);
@@ -415,14 +418,22 @@ static int open_base(struct store *store, const char *dir, struct xcp_error *err
 	return 0;
 }
 
+static const struct codec_dictionary *find_dictionary(void *arg, uint32_t id)
+{
+	return dictionaries_get(arg, id);
+}
+
 static int open_segments(struct store *store, struct xcp_error *err)
 {
 	store->segments_fd = dir_make(store->v1_fd, "segments");
 	if (store->segments_fd < 0)
 		return open_failed(err, store->segments_fd, store, "cannot make segments");
 	store->segments = segments_new(store->segments_fd);
-	if (!store->segments)
+	if (store->segments)
+		store->dictionaries = dictionaries_new(store->index, store->segments);
+	if (!store->dictionaries)
 		return xcp_error_set(err, -ENOMEM, "cannot open the cache: out of memory");
+	segments_set_dictionaries(store->segments, find_dictionary, store->dictionaries);
 	return 0;
 }
 
@@ -436,39 +447,14 @@ static bool index_is_usable(int v1_fd, const char *name)
 	return usable;
 }
 
-static bool index_is_in_force(int v1_fd, const char *name)
-{
-	int fd = openat(v1_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	struct state state;
-
-	if (fd < 0)
-		return false;
-	state_read(fd, &state);
-	close(fd);
-	return state_is_usable(&state);
-}
-
-/* Segments that no index names any more are only weight. */
-static void segments_throw_away_unnamed(int v1_fd)
-{
-	char name[16];
-
-	for (unsigned i = 0; i < STORE_INDEX_COUNT; i++) {
-		store_index_name(i, name);
-		if (index_is_in_force(v1_fd, name))
-			return;
-	}
-	store_throw_away(v1_fd, "segments");
-}
-
 static int index_throw_away(struct store *store, const char *name, const char *why)
 {
 	int rc = store_throw_away(store->v1_fd, name);
 
 	if (rc)
 		return rc == -ENOENT ? 0 : rc;
-	log_warn("cache %s: %s was thrown away: %s", store->path, name, why);
-	segments_throw_away_unnamed(store->v1_fd);
+	log_warn("cache %s: %s was thrown away, and is made again from the segments: %s",
+		 store->path, name, why);
 	return 0;
 }
 
@@ -675,6 +661,48 @@ static bool index_is_ours_alone(struct store *store)
 	       flock(store->use_fd, LOCK_SH | LOCK_NB) == 0;
 }
 
+/*
+ * LMDB never gives pages back: after much was written half of the file is of no use. A copy takes
+ * its place while nobody has it open, and nobody can open it. True: `index` is closed then.
+ */
+static bool index_compact(struct store *store)
+{
+	char *copy = NULL;
+	struct stat st;
+	bool done;
+
+	if (index_waste(store->index) < COMPACT_PERCENT ||
+	    fstatat(store->index_fd, "data.mdb", &st, AT_SYMLINK_NOFOLLOW) ||
+	    st.st_size < COMPACT_MIN_LEN ||
+	    asprintf(&copy, "%s/%s/data.new", store->path, store->index_name) < 0)
+		return false;
+	unlinkat(store->index_fd, "data.new", 0); /* of one who was killed at it */
+	done = index_copy(store->index, copy) == 0;
+	free(copy);
+	if (done) {
+		/* Who opens next must not meet LMDB's lock file as we know it. */
+		index_close(&store->index);
+		done = renameat(store->index_fd, "data.new", store->index_fd, "data.mdb") == 0;
+	}
+	if (!done)
+		unlinkat(store->index_fd, "data.new", 0);
+	return !store->index;
+}
+
+/* The write lock is ours, and so is the last word about the state. */
+static void mark_clean_locked(struct store *store)
+{
+	int fd = lock_file_open(store->v1_fd, "open.lock");
+	bool closed = false;
+
+	if (fd >= 0 && flock_wait(fd, LOCK_EX, STORE_LOCK_WAIT_MS) == 0 &&
+	    index_is_ours_alone(store))
+		closed = index_compact(store);
+	if (closed || index_sync(store->index) == 0)
+		state_write(store->index_fd, true, true);
+	fd_close(&fd);
+}
+
 void store_mark_clean(struct store *store)
 {
 	if (!store->wrote || store_check(store) || !index_is_ours_alone(store) ||
@@ -682,8 +710,7 @@ void store_mark_clean(struct store *store)
 		return;
 	if (store_write_lock(store, NULL))
 		return;
-	if (index_sync(store->index) == 0)
-		state_write(store->index_fd, true, true);
+	mark_clean_locked(store);
 	store_write_unlock(store);
 }
 

@@ -20,9 +20,8 @@
  * Durability. Nothing is synced when it is written; kill -9 loses nothing of it, as the kernel
  * has the pages. A crash of the machine may leave an index of mixed pages, which nothing would
  * notice. So `state` says dirty, on disk, before the first commit, and clean after a sync at
- * the end. Dirty under another boot: the index is thrown away, and the segments with it when no
- * other index is left that names them. Segments are not synced at all: each record carries its
- * own checks.
+ * the end. Dirty under another boot: the index is thrown away, and made again from the segments
+ * (rebuild.h). These are not synced at all: each record carries its own checks.
  *
  * Another version lives in v2/ beside this one; neither looks at the other.
  *
@@ -40,6 +39,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "cache/dictionary.h"
 #include "cache/index.h"
 #include "cache/segment.h"
 
@@ -56,6 +56,7 @@ struct store {
 	char index_name[16];
 	struct index *index;
 	struct segments *segments;
+	struct dictionaries *dictionaries;
 	/* owned by the writer */
 	bool wrote; /* the index, since it was opened */
 };
@@ -83,8 +84,8 @@ void store_write_unlock(struct store *store);
 int store_mark_dirty(struct store *store, struct xcp_error *err);
 
 /*
- * At the end, when nobody else has this index open: syncs it and says so. Otherwise does
- * nothing.
+ * At the end, when nobody else has this index open: makes it smaller where that is worth it, syncs
+ * it and says so. Otherwise does nothing. Afterwards the store may only be unreferenced.
  */
 void store_mark_clean(struct store *store);
 

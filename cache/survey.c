@@ -14,31 +14,8 @@
 #include <unistd.h>
 
 #include "cache/cache.h"
+#include "cache/limit.h"
 #include "cache/store.h"
-
-struct usage {
-	uint64_t count, len, disk_len;
-};
-
-/* The regular files in one directory. */
-static void usage_add(int dir_fd, const char *name, struct usage *usage)
-{
-	DIR *dir = dir_open(dir_fd, name);
-	struct dirent *entry;
-	struct stat st;
-
-	if (!dir)
-		return;
-	while ((entry = readdir(dir))) {
-		if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) ||
-		    !S_ISREG(st.st_mode))
-			continue;
-		usage->count++;
-		usage->len += (uint64_t)st.st_size;
-		usage->disk_len += (uint64_t)st.st_blocks * 512;
-	}
-	closedir(dir);
-}
 
 static int v1_open(const char *dir, char **out_path, struct xcp_error *err)
 {
@@ -99,27 +76,25 @@ static void count_index(int v1_fd, const char *path, const char *name, struct in
 
 static void info_fill(int v1_fd, const char *path, bool locked, struct cache_info *out)
 {
-	struct usage segments = { .count = 0 }, index = { .count = 0 }, rest = { .count = 0 };
 	struct index_totals totals = { .object_count = 0 };
+	struct limit_usage usage;
 	char name[16];
 
-	usage_add(v1_fd, "segments", &segments);
-	for (unsigned i = 0; i < STORE_INDEX_COUNT; i++) {
+	limit_usage(v1_fd, &usage);
+	for (unsigned i = 0; i < STORE_INDEX_COUNT && locked; i++) {
 		store_index_name(i, name);
-		usage_add(v1_fd, name, &index);
-		if (locked)
-			count_index(v1_fd, path, name, &totals);
+		count_index(v1_fd, path, name, &totals);
 	}
-	usage_add(v1_fd, "tmp", &rest);
 	memset(out, 0, sizeof(*out));
 	out->object_count = totals.object_count;
 	out->size_only_count = totals.size_only_count;
 	out->fact_count = totals.fact_count;
 	out->raw_bytes = totals.raw_bytes;
 	out->stored_bytes = totals.stored_bytes;
-	out->disk_bytes = segments.disk_len + index.disk_len + rest.disk_len;
-	out->segment_count = segments.count;
-	out->index_bytes = index.disk_len;
+	out->disk_bytes = usage.segments_len + usage.index_len + usage.rest_len;
+	out->segment_count = usage.segment_count;
+	out->index_bytes = usage.index_len;
+	out->default_limit = limit_default(v1_fd);
 }
 
 int cache_info(const char *dir, struct cache_info *out, struct xcp_error *err)
@@ -176,32 +151,19 @@ static void segments_empty(int dir_fd)
 	closedir(dir);
 }
 
-static void clear_segments(int v1_fd, uint64_t *freed)
+static void clear_segments(int v1_fd)
 {
 	int fd = openat(v1_fd, "segments", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	struct usage usage = { .count = 0 };
 
 	if (fd < 0)
 		return;
-	usage_add(v1_fd, "segments", &usage);
 	/*
 	 * Under another name first: a segment that is empty where it belongs would be taken
 	 * into use.
 	 */
-	if (store_throw_away(v1_fd, "segments") == 0) {
+	if (store_throw_away(v1_fd, "segments") == 0)
 		segments_empty(fd);
-		*freed += usage.disk_len;
-	}
 	close(fd);
-}
-
-static void clear_index(int v1_fd, const char *name, uint64_t *freed)
-{
-	struct usage usage = { .count = 0 };
-
-	usage_add(v1_fd, name, &usage);
-	if (store_throw_away(v1_fd, name) == 0)
-		*freed += usage.disk_len;
 }
 
 static void clear_trash(int v1_fd)
@@ -215,17 +177,29 @@ static void clear_trash(int v1_fd)
 	close(fd);
 }
 
+static uint64_t disk_len(int v1_fd)
+{
+	struct limit_usage usage;
+
+	limit_usage(v1_fd, &usage);
+	return usage.segments_len + usage.index_len + usage.rest_len;
+}
+
 static void clear_all(int v1_fd, uint64_t *freed)
 {
+	uint64_t before = disk_len(v1_fd), after;
 	char name[16];
 
 	/* Facts go before what they name. */
 	for (unsigned i = 0; i < STORE_INDEX_COUNT; i++) {
 		store_index_name(i, name);
-		clear_index(v1_fd, name, freed);
+		store_throw_away(v1_fd, name);
 	}
-	clear_segments(v1_fd, freed);
+	clear_segments(v1_fd);
+	unlinkat(v1_fd, "recency", 0);
 	clear_trash(v1_fd);
+	after = disk_len(v1_fd);
+	*freed = before > after ? before - after : 0;
 }
 
 int cache_clear(const char *dir, uint64_t *out_freed, struct xcp_error *err)

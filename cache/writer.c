@@ -18,6 +18,8 @@
 #include "base/clock.h"
 #include "cache/cache_internal.h"
 #include "cache/codec.h"
+#include "cache/rebuild.h"
+#include "cache/room.h"
 
 #define BATCH_MAX_COUNT 1024
 #define BATCH_MAX_LEN ((size_t)2 * 1024 * 1024)
@@ -26,6 +28,10 @@
 #define RETRY_DISK_MS 3000
 #define CLOSE_LARGE_MS 5000
 #define DRAIN_MS 1000
+#define PUBLISH_MS 60000
+#define REBUILD_FIRST_MS 5000
+#define REBUILD_SAY_LEN ((uint64_t)64 << 20)
+#define FULL_MIN_LEN ((uint64_t)1 << 20)
 
 /*
  * A part of the batch that stands or falls together: one item's records and what they make
@@ -43,14 +49,22 @@ struct writer {
 	struct cache *cache;
 	struct store *retired; /* closed when its last reader is gone; nothing is opened before */
 	struct segment_writer *segment;
+	struct room *room;
+	bool was_forced; /* the disk is full, and room was made by force since it last was not */
+	struct rebuild *rebuild; /* while something is left of it */
+	struct trainer *trainer;
+	/* for what is packed now, and how hard to try; NULL: none */
+	struct codec_dictionary *dictionaries[DICTIONARY_KIND_COUNT];
+	enum codec_effort effort;
 	struct codec *codec;
 	uint8_t *raw; /* one block of a content in a file */
 
 	struct entry entries[BATCH_MAX_COUNT];
 	size_t entry_count;
 	struct buf records;
-	struct index_op *ops; /* places are relative to records till it is known where they go */
+	struct index_op *ops; /* places are relative to `base` */
 	size_t op_count, op_cap;
+	uint64_t base; /* where the records go; 0 till that is known */
 
 	uint64_t next_try_ms;
 	uint64_t stop_ms;
@@ -100,6 +114,69 @@ static void recover(struct cache *cache)
 		log_info("cache: stored on disk again");
 }
 
+/* ---- what the index does not know ---- */
+
+static void rebuild_end(struct writer *w)
+{
+	rebuild_free(w->rebuild);
+	w->rebuild = NULL;
+	atomic_store_explicit(&w->cache->counters.rebuild_left, 0, memory_order_relaxed);
+}
+
+static void rebuild_begin(struct writer *w, struct store *store)
+{
+	struct rebuild_progress progress = { .total_bytes = 0 };
+
+	rebuild_end(w);
+	w->rebuild = rebuild_new(store);
+	if (w->rebuild)
+		rebuild_progress(w->rebuild, &progress);
+	if (progress.total_bytes > REBUILD_SAY_LEN)
+		log_info("cache: %llu MiB of segments are read to rebuild the index",
+			 (unsigned long long)(progress.total_bytes >> 20));
+}
+
+/* A step; false when there is nothing to do, or it cannot be done now. */
+static bool rebuild_go_on(struct writer *w, struct store *store)
+{
+	struct rebuild_progress progress;
+	int rc;
+
+	if (!w->rebuild)
+		return false;
+	rc = store_write_lock(store, NULL);
+	if (rc)
+		return false;
+	rc = store_check(store);
+	if (rc == 0)
+		rc = store_mark_dirty(store, NULL);
+	if (rc == 0)
+		rc = rebuild_step(w->rebuild, store, NULL);
+	store_write_unlock(store);
+	rebuild_progress(w->rebuild, &progress);
+	atomic_store_explicit(&w->cache->counters.rebuild_left,
+			      progress.total_bytes - progress.done_bytes + 1, memory_order_relaxed);
+	if (rc > 0)
+		return true;
+	if (rc == 0 && progress.total_bytes > REBUILD_SAY_LEN)
+		log_info("cache: the index is rebuilt: %llu records, %llu were bad",
+			 (unsigned long long)progress.records, (unsigned long long)progress.bad);
+	if (rc == -EUCLEAN)
+		atomic_store(&w->cache->index_damaged, true);
+	rebuild_end(w);
+	return false;
+}
+
+/* Before anybody looks: a miss now would be a request to the remote. But a mount is not to wait. */
+static void rebuild_first(struct writer *w, struct store *store)
+{
+	uint64_t end_ms = clock_ms() + REBUILD_FIRST_MS;
+
+	rebuild_begin(w, store);
+	while (clock_ms() < end_ms && rebuild_go_on(w, store))
+		;
+}
+
 /* ---- the store ---- */
 
 static void nap_ms(unsigned ms)
@@ -109,6 +186,14 @@ static void nap_ms(unsigned ms)
 	nanosleep(&t, NULL);
 }
 
+static void dictionaries_forget(struct writer *w)
+{
+	for (unsigned kind = 0; kind < DICTIONARY_KIND_COUNT; kind++) {
+		codec_dictionary_free(w->dictionaries[kind]);
+		w->dictionaries[kind] = NULL;
+	}
+}
+
 static void writer_retire_store(struct writer *w)
 {
 	struct cache *cache = w->cache;
@@ -116,6 +201,8 @@ static void writer_retire_store(struct writer *w)
 	struct store *store;
 
 	segment_writer_close(&w->segment);
+	rebuild_end(w);
+	dictionaries_forget(w);
 	lock_take(&cache->lock);
 	store = cache->store;
 	cache_store_set_locked(cache, NULL);
@@ -146,6 +233,8 @@ static bool retired_is_gone(struct writer *w)
 	return !w->retired;
 }
 
+static void dictionaries_choose(struct writer *w, const struct store *store);
+
 static int writer_open_store(struct writer *w, struct xcp_error *err)
 {
 	struct cache *cache = w->cache;
@@ -161,6 +250,8 @@ static int writer_open_store(struct writer *w, struct xcp_error *err)
 	rc = store_open(cache->dir, damaged[0] ? damaged : NULL, &store, err);
 	if (rc)
 		return rc;
+	rebuild_first(w, store);
+	dictionaries_choose(w, store);
 	lock_take(&cache->lock);
 	cache_store_set_locked(cache, store);
 	lock_give(&cache->lock);
@@ -178,9 +269,15 @@ static int writer_ensure_store(struct writer *w, struct xcp_error *err)
 
 static int tail_of_segment(void *arg, uint64_t segment, uint64_t *out)
 {
-	struct store *store = arg;
+	const struct store *store = arg;
+	struct index_segment known;
+	int rc = index_get_segment(store->index, segment, &known);
 
-	return index_get_tail(store->index, segment, out);
+	if (rc == 0 && known.head > 0)
+		return -ESTALE;
+	if (rc == 0)
+		*out = known.tail;
+	return rc;
 }
 
 static int writer_ensure_segment(struct writer *w, size_t len, struct xcp_error *err)
@@ -195,8 +292,9 @@ static int writer_ensure_segment(struct writer *w, size_t len, struct xcp_error 
 	}
 	if (w->segment)
 		return 0;
-	return segment_writer_open(store->segments_fd, w->cache->segment_max_len, &tails,
-				   &w->segment, err);
+	return segment_writer_open(store->segments_fd,
+				   limit_segment_len(&w->room->limit, w->cache->segment_max_len),
+				   &tails, &w->segment, err);
 }
 
 /* ---- making a batch ---- */
@@ -249,6 +347,30 @@ static const uint8_t *raw_block(struct writer *w, const struct content *content,
 	return w->raw;
 }
 
+/* Packs into the records, with a dictionary where there is one; learns for the next one. */
+static void pack_body(struct writer *w, struct record_header *header, const uint8_t *raw,
+		      size_t len, uint8_t *out, size_t *out_len)
+{
+	enum dictionary_kind kind = header->type == RECORD_OBJECT ?
+					    dictionary_kind_of(header->object_type, len) :
+					    DICTIONARY_NONE;
+	const struct codec_dictionary *dictionary = kind == DICTIONARY_NONE ? NULL :
+									      w->dictionaries[kind];
+	size_t without;
+
+	if (kind != DICTIONARY_NONE)
+		trainer_offer(w->trainer, kind, raw, len);
+	if (dictionary && trainer_wants_comparison(w->trainer, kind)) {
+		codec_pack(w->codec, w->effort, NULL, raw, len, out, &without);
+		header->codec = codec_pack(w->codec, w->effort, dictionary, raw, len, out, out_len);
+		trainer_compare(w->trainer, kind, *out_len, without);
+	} else {
+		header->codec = codec_pack(w->codec, w->effort, dictionary, raw, len, out, out_len);
+	}
+	if (dictionary && header->codec == CODEC_ZSTD)
+		header->dictionary = codec_dictionary_id(dictionary);
+}
+
 /* Puts one record behind the others; its place is relative to them. */
 static int pack_bytes(struct writer *w, struct record_header header, const uint8_t *raw, size_t len,
 		      struct place *out)
@@ -259,7 +381,7 @@ static int pack_bytes(struct writer *w, struct record_header header, const uint8
 	if (buf_reserve(&w->records, RECORD_HEADER_LEN + codec_bound(len) + 8))
 		return -ENOMEM;
 	bytes = w->records.data + start;
-	header.codec = codec_pack(w->codec, raw, len, bytes + RECORD_HEADER_LEN, &stored_len);
+	pack_body(w, &header, raw, len, bytes + RECORD_HEADER_LEN, &stored_len);
 	header.raw_len = (uint32_t)len;
 	header.stored_len = (uint32_t)stored_len;
 	header.body_check = record_body_check(bytes + RECORD_HEADER_LEN, stored_len);
@@ -271,6 +393,7 @@ static int pack_bytes(struct writer *w, struct record_header header, const uint8
 	*out = (struct place){ .off = start,
 			       .stored_len = header.stored_len,
 			       .raw_len = header.raw_len,
+			       .dictionary = header.dictionary,
 			       .codec = (uint8_t)header.codec };
 	return 0;
 }
@@ -552,6 +675,7 @@ static void batch_clear(struct writer *w)
 {
 	w->records.len = 0;
 	w->op_count = 0;
+	w->base = 0;
 }
 
 static bool is_forget(const struct pending_item *item)
@@ -620,16 +744,42 @@ static int places_settle(struct writer *w)
 		if (!has_place(op))
 			continue;
 		op->place.segment = id;
-		op->place.off += base;
+		op->place.off += base - w->base;
 		if (op->kind == OP_OBJECT && op->object.content == CONTENT_RECORD)
 			op->object.place = op->place;
 	}
+	w->base = base;
 	tail = op_new(w, OP_TAIL);
 	if (!tail)
 		return -ENOMEM;
 	tail->place.segment = id;
 	tail->place.off = base + w->records.len;
 	return 0;
+}
+
+/* For what is to be written now; `force`: the disk said that it is full. */
+static int room_for(struct writer *w, uint64_t force, struct xcp_error *err)
+{
+	struct cache *cache = w->cache;
+	uint64_t given_up = w->room->given_up, bytes = w->room->given_up_bytes;
+	uint64_t len = w->records.len;
+	int rc = 0;
+
+	if (!w->segment && (force || limit_excess(&w->room->limit, cache->store, len) > 0))
+		rc = writer_ensure_segment(w, len, err);
+	if (rc == 0 && w->segment)
+		rc = room_make(w->room, cache->store, cache->recency, w->segment, len, force, err);
+	atomic_fetch_add_explicit(&cache->counters.given_up, w->room->given_up - given_up,
+				  memory_order_relaxed);
+	atomic_fetch_add_explicit(&cache->counters.given_up_bytes, w->room->given_up_bytes - bytes,
+				  memory_order_relaxed);
+	/* What was kept may have filled it. */
+	return rc || len == 0 ? rc : writer_ensure_segment(w, len, err);
+}
+
+static bool is_full(int rc)
+{
+	return rc == -ENOSPC || rc == -EDQUOT;
 }
 
 static int commit_locked(struct writer *w, struct xcp_error *err)
@@ -652,10 +802,32 @@ static int commit_locked(struct writer *w, struct xcp_error *err)
 	rc = w->op_count > 0 ? index_apply(store->index, w->ops, w->op_count, err) : 0;
 	if (rc && len > 0)
 		segment_rewind(w->segment, tail);
-	if (rc == 0)
+	if (rc == 0) {
+		limit_written(&w->room->limit, len);
 		atomic_fetch_add_explicit(&w->cache->counters.stored_bytes, len,
 					  memory_order_relaxed);
+	}
 	return rc;
+}
+
+/* A disk that turns out to be full gets a second chance, with room that is made by force. */
+static int commit_with_room(struct writer *w, struct xcp_error *err)
+{
+	int rc = room_for(w, 0, err);
+
+	/* Facts alone are so small that they may pass the limit. */
+	if (rc == 0 || (is_full(rc) && w->records.len == 0))
+		rc = commit_locked(w, err);
+	if (!is_full(rc)) {
+		w->was_forced &= rc != 0;
+		return rc;
+	}
+	/* Once: when that does not help, giving up everything would not, either. */
+	if (w->was_forced)
+		return rc;
+	w->was_forced = true;
+	rc = room_for(w, w->records.len + FULL_MIN_LEN, err);
+	return rc ? rc : commit_locked(w, err);
 }
 
 static int commit(struct writer *w, struct xcp_error *err)
@@ -681,7 +853,7 @@ static int commit(struct writer *w, struct xcp_error *err)
 	if (rc == 0)
 		rc = store_mark_dirty(store, err);
 	if (rc == 0)
-		rc = commit_locked(w, err);
+		rc = commit_with_room(w, err);
 	store_write_unlock(store);
 	return rc;
 }
@@ -698,6 +870,68 @@ static int batch_write(struct writer *w, struct xcp_error *err)
 	if (rc == 0)
 		rc = commit(w, err);
 	return rc;
+}
+
+/* ---- dictionaries ---- */
+
+/* Those that others made, or this process before. */
+static void dictionaries_choose(struct writer *w, const struct store *store)
+{
+	for (enum dictionary_kind kind = 0; kind < DICTIONARY_KIND_COUNT; kind++) {
+		unsigned count;
+		uint32_t id = dictionaries_newest(store->dictionaries, kind, &count);
+
+		codec_dictionary_free(w->dictionaries[kind]);
+		w->dictionaries[kind] = id ? dictionaries_get_to_pack(store->dictionaries, id) :
+					     NULL;
+		if (w->dictionaries[kind] || count >= DICTIONARY_MAX_COUNT)
+			trainer_settle(w->trainer, kind);
+		else
+			trainer_unsettle(w->trainer, kind);
+	}
+}
+
+static int dictionary_pack(struct writer *w, enum dictionary_kind kind, const struct buf *bytes,
+			   struct xcp_error *err)
+{
+	const struct record_header header = {
+		.type = RECORD_DICTIONARY,
+		.oid = record_dictionary_oid(dictionary_id_of(bytes->data, bytes->len)),
+		.object_type = dictionary_type(kind),
+		.object_size = bytes->len,
+	};
+	struct place place;
+	struct index_op *op;
+
+	w->entry_count = 0;
+	batch_clear(w);
+	op = pack_bytes(w, header, bytes->data, bytes->len, &place) ? NULL : op_new(w, OP_OBJECT);
+	if (!op)
+		return xcp_error_set(err, -ENOMEM, "cannot store a dictionary: out of memory");
+	op->oid = header.oid;
+	op->place = place;
+	op->object = (struct index_object){ .type = header.object_type,
+					    .content = CONTENT_RECORD,
+					    .pinned = true,
+					    .size = bytes->len,
+					    .stored_bytes = record_len(place.stored_len),
+					    .time_s = clock_wall_s() };
+	return 0;
+}
+
+/* Stores what has come out of a training; what cannot be stored is not used. */
+static void dictionaries_take(struct writer *w)
+{
+	struct store *store = w->cache->store;
+
+	for (enum dictionary_kind kind = 0; store && kind < DICTIONARY_KIND_COUNT; kind++) {
+		struct buf bytes = BUF_INIT;
+
+		if (trainer_take(w->trainer, kind, &bytes) &&
+		    dictionary_pack(w, kind, &bytes, NULL) == 0 && commit(w, NULL) == 0)
+			dictionaries_choose(w, store);
+		buf_release(&bytes);
+	}
 }
 
 /* ---- what becomes of the items ---- */
@@ -796,11 +1030,22 @@ static void batch_failed(struct writer *w, int rc)
 
 /* ---- one attempt ---- */
 
+/* Whoever has to wait for room must not wait for small sizes. */
+static enum codec_effort effort_for_locked(const struct writer *w)
+{
+	const struct pending *pending = &w->cache->pending;
+
+	if (w->cache->stopping || pending->len > pending->max_len / 2)
+		return CODEC_FAST;
+	return pending->len > pending->max_len / 8 ? CODEC_MEDIUM : CODEC_SMALL;
+}
+
 static size_t take_small(struct writer *w)
 {
 	struct pending_item *items[BATCH_MAX_COUNT];
 
 	lock_take(&w->cache->lock);
+	w->effort = effort_for_locked(w);
 	w->entry_count =
 		pending_take_locked(&w->cache->pending, items, BATCH_MAX_COUNT, BATCH_MAX_LEN);
 	lock_give(&w->cache->lock);
@@ -859,6 +1104,9 @@ static int attempt(struct writer *w)
 	if (rc == 0) {
 		recover(w->cache);
 		w->next_try_ms = 0;
+		dictionaries_take(w);
+		if (w->rebuild && w->cache->store)
+			rebuild_go_on(w, w->cache->store);
 		return 0;
 	}
 	degrade(w->cache, &err);
@@ -893,6 +1141,25 @@ static bool trash_step(struct writer *w)
 	return true;
 }
 
+/* Something that can wait, and is never urgent. */
+static void idle_step(struct writer *w)
+{
+	struct store *store = w->cache->store;
+
+	if (w->rebuild && store && rebuild_go_on(w, store))
+		return;
+	rebuild_end(w);
+	if (!trash_step(w))
+		w->trash_left = false;
+}
+
+/* What was read, for those who make room. */
+static void publish(struct writer *w)
+{
+	if (w->cache->store && store_check(w->cache->store) == 0)
+		recency_publish(w->cache->recency, w->cache->store->v1_fd);
+}
+
 /* Waits for something to do; false when there is nothing and the cache closes. */
 static bool work_wait(struct writer *w)
 {
@@ -912,14 +1179,18 @@ static bool work_wait(struct writer *w)
 			lock_cond_wait_ms(&cache->work, &cache->lock, pause_ms);
 			continue;
 		}
-		if (w->trash_left) {
+		if (w->trash_left || w->rebuild) {
 			lock_give(&cache->lock);
-			if (!trash_step(w))
-				w->trash_left = false;
+			idle_step(w);
 			lock_take(&cache->lock);
 			continue;
 		}
-		lock_cond_wait(&cache->work, &cache->lock);
+		lock_cond_wait_ms(&cache->work, &cache->lock, PUBLISH_MS);
+		if (!recency_is_dirty(cache->recency))
+			continue;
+		lock_give(&cache->lock);
+		publish(w);
+		lock_take(&cache->lock);
 	}
 	lock_give(&cache->lock);
 	if (stopping && w->stop_ms == 0)
@@ -963,6 +1234,7 @@ static void writer_end(struct writer *w)
 	if (w->segment)
 		segment_writer_push(w->segment);
 	segment_writer_close(&w->segment);
+	publish(w);
 	if (cache->store && !atomic_load(&cache->index_damaged))
 		store_mark_clean(cache->store);
 	writer_retire_store(w);
@@ -991,6 +1263,9 @@ static void writer_free(struct writer *w)
 	if (!w)
 		return;
 	codec_free(w->codec);
+	room_free(w->room);
+	trainer_free(w->trainer);
+	rebuild_free(w->rebuild);
 	buf_release(&w->records);
 	free(w->ops);
 	free(w->raw);
@@ -1006,7 +1281,9 @@ static struct writer *writer_new(struct cache *cache)
 	w->cache = cache;
 	w->codec = codec_new();
 	w->raw = malloc(CACHE_BLOCK_LEN);
-	if (w->codec && w->raw)
+	w->room = room_new(cache->size_max_len);
+	w->trainer = trainer_new();
+	if (w->codec && w->raw && w->room && w->trainer)
 		return w;
 	writer_free(w);
 	return NULL;

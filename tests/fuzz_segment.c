@@ -41,7 +41,7 @@ static void check_body(struct codec *codec, const struct record_header *header, 
 	raw = malloc(header->raw_len + 1u);
 	if (!raw)
 		return;
-	codec_unpack(codec, body, header->stored_len, raw, header->raw_len);
+	codec_unpack(codec, NULL, body, header->stored_len, raw, header->raw_len);
 	free(raw);
 }
 

@@ -66,23 +66,11 @@ static void open_fetch(void)
 	fetch_open(&config, &fetch, NULL);
 }
 
-/* Takes in a whole file, however slow the disk is: what is dropped comes over again, and is counted. */
-static struct cache *open_cache(void)
-{
-	const struct cache_config config = {
-		.dir = dir,
-		.memory_max_len = 1,
-		.queue_max_len = 64 * MIB,
-	};
-
-	return open_with(&config, NULL);
-}
-
 static void set_up(unsigned caps)
 {
 	dir = scratch_dir();
 	remote = fake_remote_new(caps);
-	cache = open_cache();
+	cache = open_at(dir);
 	distrusted = 0;
 	open_fetch();
 }
@@ -91,7 +79,7 @@ static void open_again(void)
 {
 	fetch_close(&fetch);
 	cache_close(&cache);
-	cache = open_cache();
+	cache = open_at(dir);
 	open_fetch();
 }
 
@@ -449,7 +437,7 @@ static void test_a_reader_behind_the_stream_gets_another(void)
 	fetch_close(&fetch); /* what it knows of is lost, and so is the cache */
 	cache_close(&cache);
 	CHECK_INT(cache_clear(dir, &(uint64_t){ 0 }, NULL), 0);
-	cache = open_cache();
+	cache = open_at(dir);
 	open_fetch();
 	CHECK_INT(read_at(4 * MIB, 100), 1);
 	CHECK(EVENTUALLY(is_held()));

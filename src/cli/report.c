@@ -194,6 +194,7 @@ static void add_cache(const struct serve *serve, json_t *out)
 	json_object_set_new(out, "cache_stored_bytes", json_count(counters.stored_bytes));
 	json_object_set_new(out, "cache_pending_bytes", json_count(counters.pending_bytes));
 	json_object_set_new(out, "cache_dropped", json_count(counters.dropped));
+	json_object_set_new(out, "cache_given_up", json_count(counters.given_up));
 	json_object_set_new(out, "cache_faults", json_count(counters.faults));
 }
 

@@ -141,6 +141,7 @@ static int open_cache(struct serve *serve, struct xcp_error *err)
 	uint64_t memory = memory_max_len(serve);
 	struct cache_config config = {
 		.dir = serve->config->settings->cache_dir,
+		.size_max_len = serve->config->settings->cache_max_len,
 		.queue_max_len = (size_t)(memory / 4),
 		.memory_max_len = (size_t)(memory / 8),
 	};

@@ -19,11 +19,13 @@
 #define DEFAULT_TIMEOUT_S 30
 #define MAX_TIMEOUT_S 86400
 #define MEMORY_MIN_LEN ((uint64_t)4 << 20)
-#define MEMORY_MAX_LEN ((uint64_t)1 << 40)
+#define CACHE_MIN_LEN ((uint64_t)16 << 20)
+#define SIZE_MAX_LEN ((uint64_t)1 << 50)
 #define FILE_MAX_LEN ((size_t)1 << 20)
 
-static const char *const setting_names[] = { "cache-dir", "log-file", "log-level", "timeout",
-					     "memory",	  "offline",  "fill",	   NULL };
+static const char *const setting_names[] = { "cache-dir", "cache-size", "log-file",
+					     "log-level", "timeout",	"memory",
+					     "offline",	  "fill",	NULL };
 
 static int replace(char **where, const char *value)
 {
@@ -50,24 +52,27 @@ static int parse_timeout(const char *value, uint64_t *out_ms)
 	return 0;
 }
 
-/* A number of bytes, with K, M or G behind it for powers of 1024. */
-static int parse_memory(const char *value, uint64_t *out_len)
+int settings_parse_size(const char *value, uint64_t min, uint64_t *out_len)
 {
-	static const char units[] = "KMG";
+	static const char units[] = "KMGT";
 	const char *unit;
 	uint64_t len;
 	char *end;
 
 	errno = 0;
 	len = strtoull(value, &end, 10);
-	if (errno || end == value || !isdigit((unsigned char)*value) || len > MEMORY_MAX_LEN)
+	if (errno || end == value || !isdigit((unsigned char)*value) || len > SIZE_MAX_LEN)
 		return -EINVAL;
 	unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
 	if (unit) {
-		len <<= 10 * (unit - units + 1);
+		unsigned shift = 10 * (unsigned)(unit - units + 1);
+
+		if (len > SIZE_MAX_LEN >> shift)
+			return -EINVAL;
+		len <<= shift;
 		end++;
 	}
-	if (*end || len < MEMORY_MIN_LEN || len > MEMORY_MAX_LEN)
+	if (*end || len < min || len > SIZE_MAX_LEN)
 		return -EINVAL;
 	*out_len = len;
 	return 0;
@@ -99,11 +104,20 @@ int settings_set(struct settings *settings, const char *name, const char *value,
 		return 0;
 	}
 	if (!strcmp(name, "memory")) {
-		if (parse_memory(value, &settings->memory_max_len))
+		if (settings_parse_size(value, MEMORY_MIN_LEN, &settings->memory_max_len))
 			return xcp_error_set(
 				err, -EINVAL,
 				"memory is \"%s\"; it is a number of bytes, 4M at least, with K, "
 				"M or G for units",
+				value);
+		return 0;
+	}
+	if (!strcmp(name, "cache-size")) {
+		if (settings_parse_size(value, CACHE_MIN_LEN, &settings->cache_max_len))
+			return xcp_error_set(
+				err, -EINVAL,
+				"cache-size is \"%s\"; it is a number of bytes, 16M at least, "
+				"with K, M, G or T for units",
 				value);
 		return 0;
 	}

@@ -27,6 +27,7 @@ struct settings { /* strings owned */
 	char *log_file; /* NULL: syslog as a daemon, stderr in front */
 	enum log_level log_level;
 	uint64_t timeout_ms;
+	uint64_t cache_max_len;	 /* 0: a tenth of the file system (cache.h) */
 	uint64_t memory_max_len; /* 0: by what there is */
 	bool offline;
 	bool fill; /* bring the rest in the background */
@@ -39,12 +40,13 @@ struct settings { /* strings owned */
  */
 int settings_load(const char *config_file, struct settings *out, struct xcp_error *err);
 /*
- * One of them by its name: "cache-dir", "log-file", "log-level", "timeout", "memory", "offline",
- * "fill". -ENOENT
- * for another name.
+ * One of them by its name: "cache-dir", "cache-size", "log-file", "log-level", "timeout", "memory",
+ * "offline", "fill". -ENOENT for another name.
  */
 int settings_set(struct settings *settings, const char *name, const char *value,
 		 struct xcp_error *err);
+/* A number of bytes, with K, M, G or T behind it for powers of 1024; `min` at least. -EINVAL. */
+int settings_parse_size(const char *value, uint64_t min, uint64_t *out_len);
 void settings_release(struct settings *settings);
 
 #endif

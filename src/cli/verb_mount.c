@@ -27,6 +27,8 @@ static const struct option_row rows[] = {
 	{ "options", 'o', "OPTIONS",
 	  "FUSE options, separated by commas: allow_other, xattr, open and those of mount.fuse." },
 	{ "cache-dir", 'c', "DIR", "Where the cache is kept, instead of $XDG_CACHE_HOME/xcpfs." },
+	{ "cache-size", 0, "SIZE",
+	  "How much the cache may take, such as 20G (a tenth of the file system, 1G to 64G)." },
 	{ "config", 0, "FILE", "Read this configuration after the user's own." },
 	{ "timeout", 't', "SECONDS",
 	  "How long a read waits without any progress before it fails (30)." },
@@ -49,7 +51,7 @@ struct mount_words { /* strings borrowed from argv, but for `options` */
 	bool foreground;
 	struct {
 		const char *name, *value;
-	} settings[8]; /* applied over the configuration, in the order given */
+	} settings[16]; /* applied over the configuration, in the order given */
 	unsigned setting_count;
 };
 

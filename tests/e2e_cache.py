@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""The cache under a limit, without its index, looked after by hand, and shared with a container."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+from e2e import differential, env, proc, repos, tap
+from e2e.lighttpd import GitHttpServer
+from e2e.mounts import Mount
+
+MIB = 1 << 20
+LIMIT = 16 * MIB
+
+
+def noisy():
+    """Forty megabytes that do not shrink, in files of all sizes, and some that do."""
+    def make(path):
+        rng = random.Random(5)
+        files = {f"noise/{i:04}.bin".encode(): ("100644", rng.randbytes(
+            rng.choice((2000, 30000, 70000, 400000)))) for i in range(320)}
+        files |= {f"text/{i:04}.c".encode(): ("100644", repos.text(rng, 6000))
+                  for i in range(400)}
+        with repos.Importer(path) as importer:
+            importer.commit("refs/heads/main", files)
+    return repos.once("noisy.git", make)
+
+
+class World:
+    def __init__(self, t):
+        self.repo = noisy()
+        self.clone = repos.clone(self.repo)
+        self.server = t.use(GitHttpServer())
+        self.url = self.server.add(self.repo)
+
+
+def usage(cache):
+    return int(proc.run("du", "-s", "--block-size=1", cache).out.split()[0])
+
+
+def cache_verb(t, cache, *words, status=0):
+    done = proc.xcpfs("cache", "--json", "-c", cache, *words)
+    t.equal(done.rc, status, f"exit status of cache {words[0]}")
+    return json.loads(done.out) if done.out.strip() else None
+
+
+def test_the_limit(t, w):
+    mount = t.use(Mount(w.url, "--cache-size", "16M"))
+    most = 0
+
+    def look(_):
+        nonlocal most
+        most = max(most, usage(mount.cache))
+    walk = differential.Comparison(mount.path, w.clone, on_file=look)
+    t.equal(walk.run().differences, [], "differences")
+    mount.idle()
+    look(None)
+    t.at_most(most, LIMIT * 105 // 100, "bytes of the cache at any time")
+    t.at_least(mount.stats()["cache_given_up"], 100, "records that made room")
+    t.equal(mount.stats()["cache_faults"], 0, "faults")
+    t.equal(mount.stats()["cache_bytes"] // MIB, usage(mount.cache) // MIB, "MiB in stats and du")
+    info = cache_verb(t, mount.cache, "info")
+    t.at_most(abs(info["disk_bytes"] - usage(mount.cache)), LIMIT // 20, "off in cache info")
+    t.equal(differential.compare(mount.path, w.clone).differences, [], "differences again")
+
+
+def test_the_index_is_lost(t, w):
+    first = t.use(Mount(w.url))
+    t.equal(differential.compare(first.path, w.clone).differences, [], "differences")
+    first.idle()
+    first.unmount()
+    shutil.rmtree(Path(first.cache) / "v1" / "index")
+    start = w.server.settle()
+    second = t.use(Mount(w.url, cache=first.cache))
+    t.equal(differential.compare(second.path, w.clone).differences, [], "differences")
+    second.idle()
+    t.equal(w.server.contents(start, w.server.settle()), 0, "requests for content")
+    second.unmount()
+    found = cache_verb(t, first.cache, "verify", "--rebuild")
+    t.equal(found["bad_objects"], 0, "bad objects")
+    t.at_least(found["rebuilt_records"], 700, "records found again")
+    w.cache = first.cache
+
+
+def test_verify(t, w):
+    found = cache_verb(t, w.cache, "verify")
+    t.equal(found["bad_objects"], 0, "bad objects")
+    t.at_least(found["objects"], 700, "objects")
+    for segment in (Path(w.cache) / "v1" / "segments").iterdir():
+        with open(segment, "r+b") as f:
+            f.seek(os.path.getsize(segment) // 2)
+            byte = f.read(1)
+            f.seek(-1, os.SEEK_CUR)
+            f.write(bytes([byte[0] ^ 1]))
+    found = cache_verb(t, w.cache, "verify", status=1)
+    t.at_least(found["bad_objects"], 1, "bad objects after a flipped bit")
+    mount = t.use(Mount(w.url, cache=w.cache))
+    t.equal(differential.compare(mount.path, w.clone).differences, [], "differences")
+    mount.idle()
+    t.equal(mount.stats()["cache_faults"], 0, "faults: what was bad is forgotten")
+    mount.unmount()
+    t.equal(cache_verb(t, w.cache, "verify")["bad_objects"], 0, "bad objects at last")
+
+
+def test_gc_under_a_mount(t, w):
+    mount = t.use(Mount(w.url, cache=w.cache))
+    before = usage(w.cache)
+    freed = cache_verb(t, w.cache, "gc", "--to", "8M")["freed_bytes"]
+    t.at_most(usage(w.cache), 8 * MIB * 105 // 100, "bytes after gc")
+    t.at_most(abs(before - usage(w.cache) - freed), MIB, "off in freed_bytes")
+    t.equal(differential.compare(mount.path, w.clone).differences, [], "differences")
+    t.equal(mount.stats()["cache_faults"], 0, "faults")
+    t.equal(cache_verb(t, w.cache, "gc", "--to", "8x", status=2), None, "output for a wrong size")
+
+
+def test_no_cache_yet(t, _):
+    nowhere = env.folder("empty") / "nowhere"
+    t.equal(cache_verb(t, nowhere, "verify")["objects"], 0, "objects verified")
+    t.equal(cache_verb(t, nowhere, "gc", "--to", "1M")["freed_bytes"], 0, "bytes freed")
+    t.equal(cache_verb(t, nowhere, "info")["objects"], 0, "objects")
+
+
+def test_a_container_finds_what_the_host_stored(t, w):
+    host = t.use(Mount(w.url))
+    t.equal(differential.compare(host.path, w.clone).differences, [], "differences")
+    host.idle()
+    start = w.server.settle()
+    script = f"""set -e
+{env.XCPFS} mount -c {host.cache} {w.url} "$1"
+cat "$1"/noise/*.bin | sha256sum
+{env.XCPFS} umount "$1"
+"""
+    at = env.folder("container")
+    done = subprocess.run(["unshare", "-pf", "--mount-proc", "sh", "-c", script, "sh", str(at)],
+                          capture_output=True, text=True, check=False, timeout=120)
+    t.ok(done.returncode == 0, "the container ends well", done.returncode, done.stderr)
+    t.equal(w.server.contents(start, w.server.settle()), 0, "requests for content by it")
+    own = subprocess.run(f"cat {w.clone}/noise/*.bin | sha256sum", shell=True, capture_output=True,
+                         text=True, check=True)
+    t.equal(done.stdout.split()[0], own.stdout.split()[0], "the sum of what it read")
+
+
+tap.run([
+    test_the_limit,
+    test_the_index_is_lost,
+    test_verify,
+    test_gc_under_a_mount,
+    test_no_cache_yet,
+    test_a_container_finds_what_the_host_stored,
+], World, needs=("program", "fuse", "lighttpd"))
