@@ -30,6 +30,10 @@
 #define KIND_MAX_LEN 63
 #define MOVED_TRIES 4
 
+/* So many reads that the disk failed within so long: it is left alone for a while. */
+#define SICK_ERRORS 8
+#define SICK_WINDOW_MS 60000
+
 /* ---- counting ---- */
 
 static void count(_Atomic uint64_t *counter, uint64_t n)
@@ -307,6 +311,27 @@ void cache_flush(struct cache *cache)
 	lock_give(&cache->lock);
 }
 
+static struct store *store_get(struct cache *cache);
+
+int cache_sync(struct cache *cache, struct xcp_error *err)
+{
+	struct cache_counters counters;
+	struct store *store;
+	int rc;
+
+	cache_flush(cache);
+	cache_counters(cache, &counters);
+	if (counters.degraded)
+		return xcp_error_set(err, -EIO, "the cache is not stored on disk: %s",
+				     counters.degraded_why);
+	store = store_get(cache);
+	if (!store)
+		return xcp_error_set(err, -EIO, "there is no cache on disk");
+	rc = store_sync(store, err);
+	store_unref(store);
+	return rc;
+}
+
 /* ---- forgetting what is bad ---- */
 
 void cache_item_add_quietly(struct cache *cache, struct pending_item *item)
@@ -320,6 +345,29 @@ void cache_item_add_quietly(struct cache *cache, struct pending_item *item)
 	lock_cond_signal(&cache->work);
 	lock_give(&cache->lock);
 	pending_item_free(freed);
+}
+
+static void writer_wake(struct cache *cache)
+{
+	lock_take(&cache->lock);
+	lock_cond_signal(&cache->work);
+	lock_give(&cache->lock);
+}
+
+/* The disk, not what is on it. One bad block is a miss; many errors mean that each costs time. */
+static void disk_failed(struct cache *cache)
+{
+	uint64_t now_ms = clock_ms();
+
+	if (now_ms - atomic_load(&cache->disk_errors_ms) > SICK_WINDOW_MS) {
+		atomic_store(&cache->disk_errors_ms, now_ms);
+		atomic_store(&cache->disk_errors, 0);
+	}
+	if (atomic_fetch_add(&cache->disk_errors, 1) + 1 < SICK_ERRORS)
+		return;
+	atomic_store(&cache->disk_errors, 0);
+	atomic_store(&cache->disk_sick, true);
+	writer_wake(cache);
 }
 
 static bool is_about_the_record(int rc)
@@ -338,6 +386,8 @@ int cache_record_failed(struct cache *cache, const struct oid *oid, uint32_t blo
 		    (unsigned long long)place->off, why, strerror(-rc));
 	if (is_about_the_record(rc))
 		cache_item_add_quietly(cache, pending_item_forget(oid, block, place));
+	if (rc != -EBADMSG && rc != -ENOENT && rc != -ENOMEM)
+		disk_failed(cache);
 	return -ENOENT;
 }
 
@@ -348,9 +398,7 @@ int cache_index_failed(struct cache *cache, int rc)
 	if (rc == -EUCLEAN) {
 		cache_fault(cache, FAULT_INDEX, "the index is damaged");
 		atomic_store(&cache->index_damaged, true);
-		lock_take(&cache->lock);
-		lock_cond_signal(&cache->work);
-		lock_give(&cache->lock);
+		writer_wake(cache);
 	} else if (rc == -EBADMSG) {
 		cache_fault(cache, FAULT_VALUE, "a value in the index does not check");
 	} else {
@@ -489,6 +537,63 @@ int cache_stat(struct cache *cache, const struct oid *oid, struct cache_stat *ou
 	if (rc == 0)
 		*out = (struct cache_stat){ object.type, object.size, has_content(&object) };
 	return rc;
+}
+
+/* ---- claims ---- */
+
+_Static_assert((int)CACHE_CLAIM_OBJECT == (int)CLAIM_OBJECT &&
+		       (int)CACHE_CLAIM_BELOW == (int)CLAIM_BELOW,
+	       "one is cast to the other");
+
+/* A new reference, or NULL. */
+static struct claims *claims_get(struct cache *cache)
+{
+	struct store *store = store_get(cache);
+	struct claims *claims = store ? claims_ref(store->claims) : NULL;
+
+	store_unref(store);
+	return claims;
+}
+
+bool cache_has_neighbours(struct cache *cache)
+{
+	struct claims *claims = claims_get(cache);
+	bool others = claims_has_others(claims);
+
+	claims_unref(claims);
+	return others;
+}
+
+bool cache_claim(struct cache *cache, const struct oid *oid, enum cache_claim kind)
+{
+	struct claims *claims = claims_get(cache);
+	bool taken = claims_take(claims, oid, (enum claim_kind)kind);
+
+	claims_unref(claims);
+	return taken;
+}
+
+void cache_unclaim(struct cache *cache, const struct oid *oid, enum cache_claim kind)
+{
+	struct claims *claims = claims_get(cache);
+	struct pending_item *item =
+		claims ? pending_item_unclaim(claims, oid, (enum claim_kind)kind) : NULL;
+
+	/* Whatever becomes of the item: when it is freed the claim ends. */
+	if (item)
+		cache_item_add_quietly(cache, item);
+	else
+		claims_give(claims, oid, (enum claim_kind)kind);
+	claims_unref(claims);
+}
+
+bool cache_is_claimed(struct cache *cache, const struct oid *oid, enum cache_claim kind)
+{
+	struct claims *claims = claims_get(cache);
+	bool taken = claims_is_taken(claims, oid, (enum claim_kind)kind);
+
+	claims_unref(claims);
+	return taken;
 }
 
 /* ---- reading ---- */

@@ -155,6 +155,23 @@ struct cache_size {
 /* Remembers sizes of blobs whose content is not here. Copies. */
 int cache_put_sizes(struct cache *cache, const struct cache_size *sizes, size_t count);
 
+/*
+ * ---- who fetches what, among the processes on the directory (claims.h) ----
+ *
+ *	cache_claim true ---> fetch, cache_put ... ---> cache_unclaim
+ *	            false ---> look into the cache from time to time; try again; not for ever
+ */
+enum cache_claim { CACHE_CLAIM_OBJECT, CACHE_CLAIM_BELOW };
+
+/* Another process has the directory open: else there is nothing to claim. */
+bool cache_has_neighbours(struct cache *cache);
+/* False: another process fetches it. Never waits. */
+bool cache_claim(struct cache *cache, const struct oid *oid, enum cache_claim kind);
+/* Takes effect when what was put before is there for others. */
+void cache_unclaim(struct cache *cache, const struct oid *oid, enum cache_claim kind);
+/* Another process fetches it. */
+bool cache_is_claimed(struct cache *cache, const struct oid *oid, enum cache_claim kind);
+
 /* ---- facts: small named values (refs, capabilities, identities) ---- */
 
 /*
@@ -172,6 +189,12 @@ int cache_fact_get(struct cache *cache, const char *kind, const void *key, size_
  * the cache is degraded and keeps it in memory.
  */
 void cache_flush(struct cache *cache);
+
+/*
+ * The same, and then on stable storage: what was queued before the call survives a power cut, if
+ * nothing was dropped. -EIO and others, with the reason, when it is not.
+ */
+int cache_sync(struct cache *cache, struct xcp_error *err);
 
 /*
  * An unlinked O_TMPFILE in the cache's tmp directory, else in $TMPDIR or /tmp; for content that

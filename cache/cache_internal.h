@@ -62,6 +62,11 @@ struct cache {
 
 	/* asked by any thread, answered by the writer */
 	_Atomic bool index_damaged; /* throw it away */
+	_Atomic bool disk_sick;	    /* so many reads failed that it is better left alone */
+
+	/* reads that the disk failed, since when; about right is good enough */
+	_Atomic unsigned disk_errors;
+	_Atomic uint64_t disk_errors_ms;
 
 	struct lock lock;
 	struct lock_cond work; /* the writer waits for something to do */

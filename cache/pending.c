@@ -165,6 +165,19 @@ struct pending_item *pending_item_adopt(const struct cache_part *part, const str
 	return item;
 }
 
+struct pending_item *pending_item_unclaim(struct claims *claims, const struct oid *oid,
+					  enum claim_kind kind)
+{
+	struct pending_item *item = item_new(PENDING_UNCLAIM);
+
+	if (!item)
+		return NULL;
+	item->oid = *oid;
+	item->claims = claims_ref(claims);
+	item->claim_kind = kind;
+	return item;
+}
+
 struct pending_item *pending_item_drop(const struct oid *name)
 {
 	const struct cache_part part = { .name = *name };
@@ -178,6 +191,8 @@ void pending_item_free(struct pending_item *item)
 		return;
 	content_unref(item->content);
 	block_unref(item->bytes);
+	claims_give(item->claims, &item->oid, item->claim_kind);
+	claims_unref(item->claims);
 	free(item->fact);
 	free(item);
 }

@@ -30,14 +30,16 @@
 #include "base/content.h"
 #include "base/lock.h"
 #include "cache/cache.h"
+#include "cache/claims.h"
 #include "cache/index.h"
 
 enum pending_kind {
 	PENDING_OBJECT,
 	PENDING_SIZE,
 	PENDING_FACT,
-	PENDING_PART,  /* a block of what is in the making */
-	PENDING_ADOPT, /* what was in the making is an object now */
+	PENDING_PART,	 /* a block of what is in the making */
+	PENDING_ADOPT,	 /* what was in the making is an object now */
+	PENDING_UNCLAIM, /* when it is freed others may fetch it, or find it */
 	PENDING_FORGET_OBJECT,
 	PENDING_FORGET_FACT,
 	PENDING_DROP, /* what was in the making is no good */
@@ -63,9 +65,11 @@ struct pending_item {
 	uint64_t size;		 /* sizes; of the whole in the making, as the next two */
 	enum object_type type;
 	struct pending_part_key part;
-	struct block *bytes; /* a part's; counted */
-	uint64_t seal;	     /* what adopts */
-	uint32_t block;	     /* forgotten objects, as the next */
+	struct block *bytes;   /* a part's; counted */
+	uint64_t seal;	       /* what adopts */
+	struct claims *claims; /* counted; of `oid`, with the next: what is claimed no more */
+	enum claim_kind claim_kind;
+	uint32_t block; /* forgotten objects, as the next */
 	struct place place;
 	int64_t time_s;
 	uint8_t *fact; /* owned: kind NUL key value */
@@ -108,6 +112,8 @@ struct pending_item *pending_item_part(const struct cache_part *part, uint32_t b
 				       struct block *bytes); /* a new reference is taken */
 struct pending_item *pending_item_adopt(const struct cache_part *part, const struct oid *oid,
 					uint64_t seal);
+struct pending_item *pending_item_unclaim(struct claims *claims, const struct oid *oid,
+					  enum claim_kind kind); /* a new reference is taken */
 struct pending_item *pending_item_drop(const struct oid *name);
 void pending_item_free(struct pending_item *item); /* NULL is fine; never under the lock */
 

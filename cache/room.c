@@ -223,6 +223,19 @@ static bool is_enough(struct making *m, uint64_t len)
 	return limit_excess(&m->all->room.limit, m->store, len) == 0;
 }
 
+static int no_room(const struct room *room, const struct store *store, struct xcp_error *err)
+{
+	if (room->limit.scarce)
+		return xcp_error_set(err, -ENOSPC,
+				     "the file system of the cache %s is nearly full, and nothing "
+				     "is left to give up; make room there",
+				     store->path);
+	return xcp_error_set(err, -ENOSPC,
+			     "the cache %s may take %llu bytes, and nothing is left to give up; "
+			     "raise cache-size",
+			     store->path, (unsigned long long)room->limit.max_len);
+}
+
 int room_make(struct room *room, const struct store *store, struct recency *recency,
 	      struct segment_writer *segment, uint64_t len, uint64_t force, struct xcp_error *err)
 {
@@ -247,11 +260,6 @@ int room_make(struct room *room, const struct store *store, struct recency *rece
 	recency_store(recency, store->v1_fd);
 	limit_changed(&room->limit);
 	if (rc == -ENOENT)
-		rc = is_enough(&m, len) ?
-			     0 :
-			     xcp_error_set(err, -ENOSPC,
-					   "the cache %s may take %llu bytes, and nothing is left "
-					   "to give up",
-					   store->path, (unsigned long long)room->limit.max_len);
+		rc = is_enough(&m, len) ? 0 : no_room(room, store, err);
 	return rc;
 }

@@ -362,6 +362,7 @@ void store_unref(struct store *store)
 	index_close(&store->index);
 	segments_free(store->segments);
 	dictionaries_free(store->dictionaries);
+	claims_unref(store->claims);
 	fd_close(&store->index_fd);
 	fd_close(&store->use_fd);
 	fd_close(&store->write_lock_fd);
@@ -434,6 +435,7 @@ static int open_segments(struct store *store, struct xcp_error *err)
 	if (!store->dictionaries)
 		return xcp_error_set(err, -ENOMEM, "cannot open the cache: out of memory");
 	segments_set_dictionaries(store->segments, find_dictionary, store->dictionaries);
+	store->claims = claims_open(store->v1_fd);
 	return 0;
 }
 
@@ -712,6 +714,43 @@ void store_mark_clean(struct store *store)
 		return;
 	mark_clean_locked(store);
 	store_write_unlock(store);
+}
+
+static int segments_sync(const struct store *store)
+{
+	DIR *dir = dir_open(store->v1_fd, "segments");
+	struct dirent *entry;
+	int rc = dir ? 0 : -errno;
+
+	while (dir && rc == 0 && (entry = readdir(dir))) {
+		int fd;
+
+		if (entry->d_name[0] == '.')
+			continue;
+		fd = openat(dirfd(dir), entry->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		if (fd >= 0 && fdatasync(fd))
+			rc = -errno;
+		fd_close(&fd);
+	}
+	if (dir && rc == 0 && fsync(dirfd(dir)))
+		rc = -errno;
+	if (dir)
+		closedir(dir);
+	return rc;
+}
+
+/* The data first. */
+int store_sync(const struct store *store, struct xcp_error *err)
+{
+	int rc = segments_sync(store);
+
+	if (rc == 0)
+		rc = index_sync(store->index);
+	if (rc == 0 && fsync(store->index_fd))
+		rc = -errno;
+	return rc ? xcp_error_set(err, rc, "cannot sync the cache %s: %s", store->path,
+				  strerror(-rc)) :
+		    0;
 }
 
 int store_tmpfile(const struct store *store)

@@ -5,6 +5,7 @@
  *	DIR/v1/write.lock	flock: held around every commit to any index; taken before
  *				LMDB's own, because a wait for that one has no end
  *				when its holder is stopped
+ *	DIR/v1/claims		who fetches what (claims.h)
  *	DIR/v1/index/		LMDB's files, and:
  *		use		flock, shared by those who have this index open; names their
  *				PID namespace
@@ -39,6 +40,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "cache/claims.h"
 #include "cache/dictionary.h"
 #include "cache/index.h"
 #include "cache/segment.h"
@@ -57,6 +59,7 @@ struct store {
 	struct index *index;
 	struct segments *segments;
 	struct dictionaries *dictionaries;
+	struct claims *claims; /* NULL: none can be made */
 	/* owned by the writer */
 	bool wrote; /* the index, since it was opened */
 };
@@ -88,6 +91,9 @@ int store_mark_dirty(struct store *store, struct xcp_error *err);
  * it and says so. Otherwise does nothing. Afterwards the store may only be unreferenced.
  */
 void store_mark_clean(struct store *store);
+
+/* What was committed so far is on stable storage. Any thread; waits for the disk. */
+int store_sync(const struct store *store, struct xcp_error *err);
 
 /* An unlinked file in tmp/. fd or -errno. */
 int store_tmpfile(const struct store *store);

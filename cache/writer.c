@@ -26,6 +26,9 @@
 #define LARGE_STEP_BLOCKS 8
 #define RETRY_LOCK_MS 500
 #define RETRY_DISK_MS 3000
+#define SICK_MIN_MS 10000
+#define SICK_MAX_MS 300000
+#define SICK_FORGIVEN_MS 1800000
 #define CLOSE_LARGE_MS 5000
 #define DRAIN_MS 1000
 #define PUBLISH_MS 60000
@@ -66,6 +69,8 @@ struct writer {
 	size_t op_count, op_cap;
 	uint64_t base; /* where the records go; 0 till that is known */
 
+	uint64_t sick_ms, sick_pause_ms; /* when the disk was left alone last, and for how long */
+	bool sick;			 /* just now */
 	uint64_t next_try_ms;
 	uint64_t stop_ms;
 	bool trash_left;
@@ -259,9 +264,31 @@ static int writer_open_store(struct writer *w, struct xcp_error *err)
 	return 0;
 }
 
+/*
+ * Readers go past a disk that fails, straight to the remote; after a pause, which grows, it is
+ * tried again.
+ */
+static int leave_alone(struct writer *w, struct xcp_error *err)
+{
+	w->sick_pause_ms *= 2;
+	if (w->sick_pause_ms < SICK_MIN_MS || clock_ms() > w->sick_ms + SICK_FORGIVEN_MS)
+		w->sick_pause_ms = SICK_MIN_MS;
+	if (w->sick_pause_ms > SICK_MAX_MS)
+		w->sick_pause_ms = SICK_MAX_MS;
+	w->sick_ms = clock_ms();
+	w->sick = true;
+	writer_retire_store(w);
+	return xcp_error_set(err, -EIO,
+			     "the disk of the cache fails again and again, and is left alone for "
+			     "%llu s",
+			     (unsigned long long)w->sick_pause_ms / 1000);
+}
+
 /* The writer alone changes cache->store, so it may read it without the lock. */
 static int writer_ensure_store(struct writer *w, struct xcp_error *err)
 {
+	if (atomic_exchange(&w->cache->disk_sick, false) && w->cache->store)
+		return leave_alone(w, err);
 	if (w->cache->store && atomic_load(&w->cache->index_damaged))
 		writer_retire_store(w);
 	return w->cache->store ? 0 : writer_open_store(w, err);
@@ -643,6 +670,8 @@ static int prepare_one(struct writer *w, struct entry *entry)
 		return prepare_adopt(w, entry->item);
 	case PENDING_DROP:
 		return prepare_drop(w, entry->item);
+	case PENDING_UNCLAIM:
+		return 0;
 	}
 	return -EINVAL;
 }
@@ -1035,9 +1064,9 @@ static enum codec_effort effort_for_locked(const struct writer *w)
 {
 	const struct pending *pending = &w->cache->pending;
 
-	if (w->cache->stopping || pending->len > pending->max_len / 2)
+	if (w->cache->stopping || pending->len > pending->max_len / 3 * 2)
 		return CODEC_FAST;
-	return pending->len > pending->max_len / 8 ? CODEC_MEDIUM : CODEC_SMALL;
+	return pending->len > pending->max_len / 3 ? CODEC_MEDIUM : CODEC_SMALL;
 }
 
 static size_t take_small(struct writer *w)
@@ -1110,8 +1139,10 @@ static int attempt(struct writer *w)
 		return 0;
 	}
 	degrade(w->cache, &err);
-	w->next_try_ms =
-		clock_ms() + (rc == -EAGAIN || rc == -ESTALE ? RETRY_LOCK_MS : RETRY_DISK_MS);
+	w->next_try_ms = clock_ms() + (w->sick			      ? w->sick_pause_ms :
+				       rc == -EAGAIN || rc == -ESTALE ? RETRY_LOCK_MS :
+									RETRY_DISK_MS);
+	w->sick = false;
 	return rc;
 }
 
@@ -1120,7 +1151,7 @@ static int attempt(struct writer *w)
 static bool has_work_locked(const struct writer *w)
 {
 	return !pending_is_empty_locked(&w->cache->pending) ||
-	       atomic_load(&w->cache->index_damaged);
+	       atomic_load(&w->cache->index_damaged) || atomic_load(&w->cache->disk_sick);
 }
 
 /* Milliseconds till something may be tried; 0: now. */

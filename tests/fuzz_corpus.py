@@ -8,6 +8,7 @@ yields bytes, and nothing else. Without git a few seeds written by hand remain.
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -200,6 +201,44 @@ def record(kind, codec, block, size, raw_len, body):
     head += block.to_bytes(4, "little") + b"\3\0\0\0" + size.to_bytes(8, "little")
     head += raw_len.to_bytes(4, "little") + len(body).to_bytes(4, "little") + bytes(16)
     return head + body + bytes(-len(body) % 8)
+
+
+def lmdb_pages():
+    """An environment of pages of 512 bytes: a list of free pages, and a database of one leaf."""
+    size = 512
+
+    def page(number, flags, nodes=()):
+        body, pointers, upper = bytearray(size), [], size
+        for node in nodes:
+            upper -= len(node) + len(node) % 2
+            body[upper:upper + len(node)] = node
+            pointers.append(upper)
+        struct.pack_into("<QHHHH", body, 0, number, 0, flags, 16 + 2 * len(pointers), upper)
+        struct.pack_into(f"<{len(pointers)}H", body, 16, *pointers)
+        return bytes(body)
+
+    def node(flags, key, value):
+        return struct.pack("<HHHH", len(value), 0, flags, len(key)) + key + value
+
+    def db(root, entries=1):
+        return struct.pack("<IHHQQQQQ", 0, 0, 1, 0, 1, 0, entries, root)
+
+    def meta(number, txn):
+        head = struct.pack("<QHHI", number, 0, 8, 0)
+        return (head + struct.pack("<IIQQ", 0xBEEFC0DE, 1, 0, 1 << 20) + db(2) + db(3)
+                + struct.pack("<QQ", 4, txn)).ljust(size, b"\0")
+
+    free = struct.pack("<QQ", 1, 3)
+    return (meta(0, 1) + meta(1, 2)
+            + page(2, 2, [node(0, struct.pack("<Q", 1), free)])
+            + page(3, 2, [node(2, b"objects", db(4))])
+            + page(4, 2, [node(0, b"\1" + bytes(20), bytes(72)),
+                          node(0, b"\1" + b"k" * 20, bytes(72))]))
+
+
+def fuzz_pages(_repos):
+    for choice in (2, 3, 4, 8, 14, 15):
+        yield bytes([choice]) + lmdb_pages()
 
 
 def fuzz_segment(_repos):

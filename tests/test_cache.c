@@ -744,10 +744,14 @@ static void test_a_cache_that_cannot_be_opened_lives_in_memory(void)
 	scratch_remove(dir);
 }
 
+#define FILLER_LEN ((size_t)2 * 1024 * 1024)
+
 static void file_add(const char *path, const void *bytes, size_t len)
 {
 	int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
 
+	if (len > FILLER_LEN)
+		len = FILLER_LEN;
 	if (fd < 0 || write(fd, bytes, len) < 0)
 		abort();
 	close(fd);
@@ -769,7 +773,7 @@ static void test_a_full_disk_makes_room_then_degrades_and_recovers(void)
 {
 	char *dir = scratch_dir();
 	char *filler = path_of(dir, "filler"), *cache_dir = path_of(dir, "cache");
-	static uint8_t zeros[2 * 1024 * 1024];
+	static uint8_t zeros[FILLER_LEN];
 	struct cache_config config = { .dir = cache_dir,
 				       .queue_max_len = 8 * 1024 * 1024,
 				       .memory_max_len = 1 };

@@ -403,6 +403,42 @@ static void test_a_killed_process_leaves_no_weight(void)
 	scratch_remove(dir);
 }
 
+/* Wherever they are stopped, with whatever lock: the others go on. */
+static void test_stopped_processes_stop_nobody_else(void)
+{
+	char *dir = scratch_dir();
+	struct child stopped[3], going[3];
+	struct cache *cache;
+	unsigned rounds = getenv("XCPFS_LONG") ? 6 : 1; /* who waits for a lock waits a second */
+	uint64_t x = 88172645463325252u;
+
+	for (unsigned round = 0; round < rounds; round++) {
+		for (unsigned i = 0; i < 3; i++)
+			stopped[i] = child_start("fill", dir, 100000 * i, 400);
+		for (unsigned i = 0; i < 3; i++) {
+			x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+			usleep((useconds_t)(x % 40000)); /* which moment it is does not matter */
+			kill(stopped[i].pid, SIGSTOP);
+		}
+		for (unsigned i = 0; i < 3; i++)
+			going[i] = child_start("fill", dir, 100000 * (3 + i), 60);
+		for (unsigned i = 0; i < 3; i++)
+			CHECK_INT(child_wait(&going[i]), 0);
+		for (unsigned i = 0; i < 3; i++) {
+			kill(stopped[i].pid, SIGCONT);
+			CHECK_INT(child_wait(&stopped[i]), 0);
+		}
+	}
+	CHECK_MSG(usage_of(dir) <= LIMIT + LIMIT / 20, "it takes %llu",
+		  (unsigned long long)usage_of(dir));
+	cache = open_limited(dir);
+	for (unsigned i = 0; i < 6; i++)
+		count_right(cache, 100000 * i, 400, 40000);
+	CHECK_UINT(counters_of(cache).faults, 0);
+	cache_close(&cache);
+	scratch_remove(dir);
+}
+
 /* ---- hits ---- */
 
 /* A cache in which the least recently used one goes first, in bytes. */
@@ -498,6 +534,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_readers_never_see_the_hand);
 	TAP_RUN(test_processes_keep_the_limit_together);
 	TAP_RUN(test_a_killed_process_leaves_no_weight);
+	TAP_RUN(test_stopped_processes_stop_nobody_else);
 	TAP_RUN(test_hits_are_near_those_of_lru);
 	return tap_done();
 }

@@ -39,6 +39,17 @@ static void install(void)
 	sigaction(SIGBUS, &action, NULL);
 }
 
+/* Sanitizers run handlers with their own mask, whatever was asked for. */
+static void open_signals(void)
+{
+	sigset_t faults;
+
+	sigemptyset(&faults);
+	sigaddset(&faults, SIGSEGV);
+	sigaddset(&faults, SIGBUS);
+	pthread_sigmask(SIG_UNBLOCK, &faults, NULL);
+}
+
 bool guard_run(void (*fn)(void *arg), void *arg)
 {
 	sigjmp_buf *outer = way_out;
@@ -47,6 +58,7 @@ bool guard_run(void (*fn)(void *arg), void *arg)
 	pthread_once(&once, install);
 	if (sigsetjmp(here, 0)) {
 		way_out = outer;
+		open_signals();
 		return false;
 	}
 	way_out = &here;
