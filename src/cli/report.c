@@ -172,6 +172,7 @@ static void add_requests(const struct serve *serve, const struct fetch_counters 
 static void add_fetch(const struct fetch_counters *fetch, json_t *out)
 {
 	json_object_set_new(out, "objects_fetched", json_count(fetch->objects_fetched));
+	json_object_set_new(out, "objects_from_neighbours", json_count(fetch->from_neighbours));
 	json_object_set_new(out, "objects_prefetched", json_count(fetch->objects_prefetched));
 	json_object_set_new(out, "prefetch_used", json_count(fetch->prefetch_used));
 	json_object_set_new(out, "flights", json_count(fetch->flights));

@@ -47,6 +47,7 @@ void batch_free(struct batch *batch)
 	block_unref(batch->feed_block);
 	free(batch->sizes);
 	free(batch->wants);
+	free(batch->claims);
 	free(batch);
 }
 

@@ -60,6 +60,9 @@ struct batch {
 	struct oid first;  /* the id of the first flight aboard: the carrier's where there is one */
 	struct oid *wants; /* owned; sorted by nothing */
 	size_t want_count;
+	/* what other processes need not fetch meanwhile (neighbours.c); owned */
+	struct oid *claims;
+	size_t claim_count;
 	enum filter_kind filter_kind;
 	char filter[96]; /* "": none */
 	unsigned deepen;

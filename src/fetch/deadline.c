@@ -12,6 +12,7 @@
 #define KEPT_MS 30000
 #define TICK_MS 100
 #define TICK_QUEUED_MS 10
+#define TICK_ELSEWHERE_MS 20
 #define SIZE_PATIENCE_MS 500
 #define SIZE_ROUND_TRIPS 4
 
@@ -119,6 +120,7 @@ void fetch_tick(struct fetch *fetch)
 	larges_tick_locked(fetch, now_ms, &ending, &expired);
 	cancel_stalled_locked(fetch, now_ms);
 	fetch_walks_tick_locked(fetch, now_ms, &ending);
+	neighbours_tick_locked(fetch);
 	ask_sizes_beside_locked(fetch, now_ms);
 	drop_kept_locked(fetch, now_ms);
 	memcpy(last_error, fetch->counters.last_error, sizeof(last_error));
@@ -143,7 +145,7 @@ static uint64_t tick_due_locked(const struct fetch *fetch)
 	for (int way = 0; way < WAY_COUNT; way++)
 		queued += fetch_queued_locked(fetch, way);
 	if (!queued)
-		return TICK_MS;
+		return TAILQ_EMPTY(&fetch->elsewhere) ? TICK_MS : TICK_ELSEWHERE_MS;
 	wait_ms = later(retry_wait_ms(&fetch->retry, clock_ms()), TICK_QUEUED_MS);
 	return wait_ms < TICK_MS ? wait_ms : TICK_MS;
 }

@@ -115,6 +115,7 @@ static void init(struct fetch *fetch)
 	lock_cond_init(&fetch->idle_cond);
 	flight_table_init(&fetch->table, &fetch->lock);
 	TAILQ_INIT(&fetch->recheck);
+	TAILQ_INIT(&fetch->elsewhere);
 	TAILQ_INIT(&fetch->batches);
 	TAILQ_INIT(&fetch->work);
 	retry_init(&fetch->retry, config->patience_ms, clock_ns());

@@ -289,6 +289,7 @@ struct fetch_counters {
 		batches_large, batches_ranges; /* calls started */
 	uint64_t objects_fetched;	       /* verified arrivals, trees included */
 	uint64_t objects_prefetched;	       /* of these, blobs that nobody waited for */
+	uint64_t from_neighbours;	       /* wanted here, and fetched by another process */
 	uint64_t prefetch_used;		       /* of these, read later */
 	uint64_t retries, errors, timeouts;
 	enum fetch_state state;

@@ -77,7 +77,11 @@ struct fetch {
 	struct lock lock;
 	/* under `lock` */
 	struct flight_table table;
-	struct flight_list recheck; /* HELD: the cache may have them by now */
+	struct flight_list recheck;   /* HELD: the cache may have them by now */
+	struct flight_list elsewhere; /* HELD: another process fetches them (neighbours.c) */
+	bool neighbours;	      /* there was one when a batch was last loaded */
+	uint64_t neighbour_ms;	      /* something that it fetched came */
+	uint64_t alone_until_ms;      /* it was waited for in vain: till then nobody waits */
 	struct retry retry;
 	TAILQ_HEAD(, batch) batches, work;
 	unsigned running[WAY_COUNT];
@@ -122,6 +126,25 @@ void fetch_pump(struct fetch *fetch);
 
 /* How many flights wait to leave in this way. */
 size_t fetch_queued_locked(const struct fetch *fetch, enum way way);
+
+/* ---- neighbours.c: other processes on the cache ---- */
+
+/*
+ * A flight is about to come aboard. False: another process fetches it, and it waits for that in
+ * fetch->elsewhere; a carrier is gone then, and what it covered waits.
+ */
+bool neighbours_claim_locked(struct fetch *fetch, struct batch *batch, struct flight *flight,
+			     uint64_t now_ms);
+/* Before a batch is loaded: whether claims matter. */
+void neighbours_look_locked(struct fetch *fetch);
+/* The tree above a want that another process fetches as a whole. No lock held. */
+bool neighbours_walk(struct fetch *fetch, const struct fetch_company *company, struct oid *out);
+/* Something that was waited for has come from another process. No lock held. */
+void neighbours_brought(struct fetch *fetch);
+/* Time to look again for what is elsewhere. */
+void neighbours_tick_locked(struct fetch *fetch);
+/* The end of a batch: others find what came, or may fetch it. No lock need be held. */
+void neighbours_unclaim(struct fetch *fetch, const struct batch *batch);
 
 /* ---- settle.c ---- */
 

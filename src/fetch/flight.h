@@ -85,6 +85,8 @@ struct flight {
 	unsigned misses;	/* good answers to it alone that did not hold it */
 	unsigned tries;		/* answers that could not be used */
 	bool asked_everything;	/* what covered it came to a good end without it */
+	uint64_t elsewhere_ms;	/* another process fetches it, since when; 0: not */
+	struct oid walk;	/* ... with all that is below this tree; null */
 	struct batch *batch;	/* RIDING */
 	struct flight *carrier; /* COVERED */
 	struct flight_list covered; /* of a carrier */

@@ -19,6 +19,7 @@ noinst_LIBRARIES += %D%/libfetch.a
 %C%_libfetch_a_SOURCES += %D%/ingest.h
 %C%_libfetch_a_SOURCES += %D%/large.c
 %C%_libfetch_a_SOURCES += %D%/large.h
+%C%_libfetch_a_SOURCES += %D%/neighbours.c
 %C%_libfetch_a_SOURCES += %D%/part.c
 %C%_libfetch_a_SOURCES += %D%/prove.c
 %C%_libfetch_a_SOURCES += %D%/range.c

@@ -242,6 +242,7 @@ void fetch_recheck(struct fetch *fetch)
 		struct cache_stat stat;
 		struct flight *flight;
 		enum flight_kind kind;
+		bool elsewhere = false;
 		struct oid oid;
 
 		lock_take(&fetch->lock);
@@ -249,6 +250,7 @@ void fetch_recheck(struct fetch *fetch)
 		if (flight) {
 			oid = flight->oid;
 			kind = flight->kind;
+			elsewhere = flight->elsewhere_ms != 0;
 			flight_hold_locked(&fetch->table, flight, NULL);
 		}
 		lock_give(&fetch->lock);
@@ -260,6 +262,8 @@ void fetch_recheck(struct fetch *fetch)
 			continue;
 		}
 		if (kind == FLIGHT_CONTENT && fetch_hit(fetch, &oid, &content) && content) {
+			if (elsewhere)
+				neighbours_brought(fetch);
 			fetch_deliver_hit(fetch, content);
 			content_unref(content);
 			continue;

@@ -170,13 +170,16 @@ static bool rides_with(const struct batch *batch, const struct flight *flight, s
 static void load_locked(struct fetch *fetch, struct batch *batch)
 {
 	size_t max = wants_max(batch->way);
+	uint64_t now_ms = clock_ms();
 
+	neighbours_look_locked(fetch);
 	for (int lane = 0; lane < LANE_COUNT; lane++) {
 		struct flight *next, *flight = TAILQ_FIRST(&fetch->table.queues[lane][batch->way]);
 
 		for (; flight && batch->want_count < max; flight = next) {
 			next = TAILQ_NEXT(flight, link);
-			if (!rides_with(batch, flight, max))
+			if (!rides_with(batch, flight, max) ||
+			    !neighbours_claim_locked(fetch, batch, flight, now_ms))
 				continue;
 			if (flight->group && flight->group < max)
 				max = flight->group;
@@ -295,6 +298,10 @@ static struct batch *next_locked(struct fetch *fetch)
 	if (!batch)
 		return NULL; /* the timer comes by again */
 	load_locked(fetch, batch);
+	if (!batch->want_count) { /* all of it is fetched elsewhere */
+		batch_free(batch);
+		return NULL;
+	}
 	spec_locked(fetch, batch);
 	fetch_work_init(batch);
 	batch->start_ms = batch->progress_ms = now_ms;

@@ -563,6 +563,7 @@ void fetch_settle(struct fetch *fetch, struct batch *batch)
 		log_info("%s: the remote answers again", fetch->config.name);
 	ending_run(&ending);
 	fetch_recheck(fetch);
+	neighbours_unclaim(fetch, batch);
 	batch_free(batch);
 	fetch_pump(fetch);
 }

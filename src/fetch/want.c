@@ -75,6 +75,7 @@ int want_join_new_locked(struct want *want, struct flight *carrier)
 	if (!flight)
 		return -ENOMEM;
 	flight->above_limit = want->listed;
+	flight->walk = want->walk;
 	flight_join_locked(table, flight, want->waiter, want->size_only, clock_ms());
 	if (carrier)
 		flight_cover_locked(table, flight, carrier);
@@ -239,6 +240,8 @@ static int join_content_anew(struct want *want, struct content **out)
 	struct walk walk = { 0 };
 	bool climbs;
 
+	if (neighbours_walk(fetch, want->company, &want->walk))
+		return want_join_alone(want, out);
 	if (want->size == SIZE_UNKNOWN && want_has_place(want->company))
 		return want_join_unsized(want, out);
 	if (want_is_walk(want, false, &walk))

@@ -27,10 +27,11 @@ struct want {
 	struct fetch_waiter *waiter;
 	bool listed; /* its directory was listed, and did not tell its size */
 	bool size_only;
-	bool fresh;    /* the flight was made for it */
-	bool goes_on;  /* a reader goes from file to file: as good as a listing */
-	bool walks;    /* it is one of a walk, which may have to go by id */
-	unsigned step; /* of the crawl; CRAWL_NO_STEP */
+	bool fresh;	 /* the flight was made for it */
+	bool goes_on;	 /* a reader goes from file to file: as good as a listing */
+	bool walks;	 /* it is one of a walk, which may have to go by id */
+	unsigned step;	 /* of the crawl; CRAWL_NO_STEP */
+	struct oid walk; /* another process fetches all below this tree; null */
 };
 
 /* ---- want.c: meeting a flight ---- */

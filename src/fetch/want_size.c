@@ -253,7 +253,10 @@ int fetch_size(struct fetch *fetch, const struct oid *oid, const struct fetch_co
 	if (fetch->config.offline)
 		return -ENETUNREACH;
 	want.listed = want_was_listed(fetch, company);
-	if (!want.listed && want_is_cheaper_whole(&want, &walk)) {
+	if (neighbours_walk(fetch, company, &want.walk)) {
+		want.kind = FLIGHT_CONTENT; /* which tells the size */
+		status = want_join_alone(&want, &content);
+	} else if (!want.listed && want_is_cheaper_whole(&want, &walk)) {
 		status = want_join_walk_take(&want, &walk, &content);
 	} else {
 		lock_take(&fetch->lock);

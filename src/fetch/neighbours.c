@@ -1,0 +1,153 @@
+/*
+ * neighbours: other processes that use the same cache at the same time. What one of them is
+ * fetching the others wait for: they look into the cache every few milliseconds, where it appears
+ * object by object. When nothing has come from it for a while it is not waited for any more.
+ *
+ * Small things only. A large file's ranges and streams are each process's own.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "fetch/fetch_internal.h"
+#include "fetch/want.h"
+
+#define PATIENCE_MS 3000
+#define ALONE_MS 60000
+
+static bool is_carrier(const struct flight *flight)
+{
+	return flight->kind != FLIGHT_CONTENT && flight->kind != FLIGHT_SIZE;
+}
+
+static enum cache_claim claim_of(enum way way)
+{
+	return way == WAY_SUBTREE || way == WAY_LISTING || way == WAY_EVERYTHING ?
+		       CACHE_CLAIM_BELOW :
+		       CACHE_CLAIM_OBJECT;
+}
+
+static bool is_claimed(enum way way)
+{
+	return way == WAY_EVERYTHING || way == WAY_TREES || way == WAY_LISTING ||
+	       way == WAY_SUBTREE || way == WAY_OBJECTS;
+}
+
+void neighbours_look_locked(struct fetch *fetch)
+{
+	fetch->neighbours = clock_ms() >= fetch->alone_until_ms &&
+			    cache_has_neighbours(fetch->config.cache);
+}
+
+bool neighbours_walk(struct fetch *fetch, const struct fetch_company *company, struct oid *out)
+{
+	bool matters;
+
+	if (!want_has_place(company) || !cache_has_neighbours(fetch->config.cache))
+		return false;
+	lock_take(&fetch->lock);
+	matters = clock_ms() >= fetch->alone_until_ms;
+	lock_give(&fetch->lock);
+	for (unsigned up = 0; matters && !company->tree(company->arg, up, out); up++)
+		if (cache_is_claimed(fetch->config.cache, out, CACHE_CLAIM_BELOW))
+			return true;
+	return false;
+}
+
+/* Who was waited for in vain is not waited for again, for a while. */
+static bool is_too_late_locked(struct fetch *fetch, const struct flight *flight, uint64_t now_ms)
+{
+	uint64_t since_ms = flight->elsewhere_ms > fetch->neighbour_ms ? flight->elsewhere_ms :
+									 fetch->neighbour_ms;
+
+	if (now_ms < since_ms + PATIENCE_MS)
+		return false;
+	log_debug("fetch: nothing came from another process for %d ms", PATIENCE_MS);
+	fetch->alone_until_ms = now_ms + ALONE_MS;
+	fetch->neighbours = false;
+	return true;
+}
+
+/* What it covers comes to the cache one by one, and is looked for one by one. */
+static void wait_elsewhere_locked(struct fetch *fetch, struct flight *flight, uint64_t now_ms)
+{
+	struct flight *covered;
+
+	if (!flight->elsewhere_ms)
+		flight->elsewhere_ms = now_ms;
+	if (!is_carrier(flight)) {
+		flight_hold_locked(&fetch->table, flight, &fetch->elsewhere);
+		return;
+	}
+	while ((covered = TAILQ_FIRST(&flight->covered))) {
+		covered->walk = flight->oid;
+		covered->elsewhere_ms = now_ms;
+		flight_hold_locked(&fetch->table, covered, &fetch->elsewhere);
+	}
+	fetch_flight_free_locked(fetch, flight);
+}
+
+static bool claims_reserve(struct batch *batch)
+{
+	struct oid *claims;
+
+	if (batch->claim_count & (batch->claim_count + 1))
+		return true; /* grown when the count is one below a power of two */
+	claims = realloc(batch->claims, (batch->claim_count + 1) * 2 * sizeof(*claims));
+	if (!claims)
+		return false;
+	batch->claims = claims;
+	return true;
+}
+
+/* With all that is below a tree; a tree itself, with its commit. */
+static bool is_below_claimed(struct fetch *fetch, const struct flight *flight)
+{
+	struct cache *cache = fetch->config.cache;
+
+	if (!oid_is_null(&flight->walk))
+		return cache_is_claimed(cache, &flight->walk, CACHE_CLAIM_BELOW);
+	return flight->kind == FLIGHT_CONTENT && flight->type != OBJECT_BLOB &&
+	       !oid_is_null(&fetch->commit) &&
+	       cache_is_claimed(cache, &fetch->commit, CACHE_CLAIM_BELOW);
+}
+
+bool neighbours_claim_locked(struct fetch *fetch, struct batch *batch, struct flight *flight,
+			     uint64_t now_ms)
+{
+	struct cache *cache = fetch->config.cache;
+
+	if (!fetch->neighbours || !is_claimed(batch->way) || !claims_reserve(batch))
+		return true;
+	if (is_below_claimed(fetch, flight) ||
+	    !cache_claim(cache, &flight->oid, claim_of(batch->way))) {
+		if (flight->elsewhere_ms && is_too_late_locked(fetch, flight, now_ms))
+			return true;
+		wait_elsewhere_locked(fetch, flight, now_ms);
+		return false;
+	}
+	batch->claims[batch->claim_count++] = flight->oid;
+	return true;
+}
+
+void neighbours_brought(struct fetch *fetch)
+{
+	lock_take(&fetch->lock);
+	fetch->neighbour_ms = clock_ms();
+	fetch->counters.from_neighbours++;
+	lock_give(&fetch->lock);
+}
+
+void neighbours_tick_locked(struct fetch *fetch)
+{
+	struct flight *flight;
+
+	while ((flight = TAILQ_FIRST(&fetch->elsewhere)))
+		flight_hold_locked(&fetch->table, flight, &fetch->recheck);
+}
+
+void neighbours_unclaim(struct fetch *fetch, const struct batch *batch)
+{
+	for (size_t i = 0; i < batch->claim_count; i++)
+		cache_unclaim(fetch->config.cache, &batch->claims[i], claim_of(batch->way));
+}
