@@ -143,6 +143,43 @@ cat "$1"/noise/*.bin | sha256sum
     t.equal(done.stdout.split()[0], own.stdout.split()[0], "the sum of what it read")
 
 
+def prefetch(t, w, cache, *words, status=0):
+    done = proc.xcpfs("prefetch", "--json", "-c", cache, *words)
+    t.equal(done.rc, status, f"exit status of prefetch {' '.join(words[1:])}")
+    return json.loads(done.out) if done.out.strip() else done.err
+
+
+def test_prefetch(t, w):
+    cache = env.folder("prefetch")
+    start = w.server.settle()
+    dry = prefetch(t, w, cache, w.url, "--dry-run")
+    t.equal((dry["files"], dry["files_missing"]), (720, 720), "files, and missing ones")
+    t.equal(w.server.contents(start, w.server.settle()), 0, "requests for content by a dry run")
+    some = prefetch(t, w, cache, w.url, "text/0001.c", "text/0002.c")
+    t.equal((some["files"], some["files_missing"]), (2, 0), "files below two paths")
+    start = w.server.settle()
+    whole = prefetch(t, w, cache, w.url)
+    t.equal((whole["files"], whole["files_missing"], whole["files_failed"]), (720, 0, 0), "files")
+    t.at_least(whole["files_cached_before"], 2, "files that were here")
+    t.at_most(w.server.count(start, w.server.settle()), 12, "requests for everything")
+    start = w.server.settle()
+    again = prefetch(t, w, cache, w.url)
+    t.equal(again["files_cached_before"], 720, "files that were here the second time")
+    mount = t.use(Mount(w.url, cache=cache))
+    t.equal(differential.compare(mount.path, w.clone).differences, [], "differences")
+    mount.idle()
+    t.equal(w.server.contents(start, w.server.settle()), 0, "requests for content afterwards")
+
+
+def test_prefetch_goes_wrong(t, w):
+    cache = env.folder("prefetch-wrong")
+    t.contains(prefetch(t, w, cache, w.url, "text/nowhere", status=1), "text/nowhere",
+               "what the error says of a path")
+    t.contains(prefetch(t, w, cache, w.url + "-not", status=1), "-not", "of a repository")
+    prefetch(t, w, cache, status=2)
+    prefetch(t, w, cache, w.url, "--cache-size", "3", status=2)
+
+
 tap.run([
     test_the_limit,
     test_the_index_is_lost,
@@ -150,4 +187,6 @@ tap.run([
     test_gc_under_a_mount,
     test_no_cache_yet,
     test_a_container_finds_what_the_host_stored,
+    test_prefetch,
+    test_prefetch_goes_wrong,
 ], World, needs=("program", "fuse", "lighttpd"))

@@ -20,6 +20,7 @@ noinst_LIBRARIES += %D%/libcli.a
 %C%_libcli_a_SOURCES += %D%/verb_cache.c
 %C%_libcli_a_SOURCES += %D%/verb_help.c
 %C%_libcli_a_SOURCES += %D%/verb_mount.c
+%C%_libcli_a_SOURCES += %D%/verb_prefetch.c
 %C%_libcli_a_SOURCES += %D%/verb_stats.c
 %C%_libcli_a_SOURCES += %D%/verb_status.c
 %C%_libcli_a_SOURCES += %D%/verb_umount.c

@@ -335,6 +335,26 @@ static void serve_close(struct serve *serve)
 	broker_stop(&serve->broker);
 }
 
+int serve_without_mount(const struct serve_config *config,
+			int (*use)(void *arg, struct serve *serve, struct xcp_error *err),
+			void *arg, struct xcp_error *err)
+{
+	struct serve serve = { .config = config,
+			       .broker = config->broker,
+			       .started_s = clock_wall_s(),
+			       .started_ms = clock_ms() };
+	int ret = open_cache(&serve, err);
+
+	if (!ret)
+		ret = open_commit(&serve, err);
+	if (!ret) {
+		note_offline(&serve);
+		ret = use(arg, &serve, err);
+	}
+	serve_close(&serve);
+	return ret;
+}
+
 static int serve_until_end(struct serve *serve, struct xcp_error *err)
 {
 	pthread_t signals;

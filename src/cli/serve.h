@@ -40,6 +40,15 @@ struct serve_config { /* all borrowed during serve_run() */
  */
 int serve_run(const struct serve_config *config);
 
+/*
+ * Opens everything but a mount (mountpoint and options do not matter, launch is one in front), calls
+ * use() with it, and closes it. Returns what use() did, or why it came to nothing.
+ */
+struct serve;
+int serve_without_mount(const struct serve_config *config,
+			int (*use)(void *arg, struct serve *serve, struct xcp_error *err),
+			void *arg, struct xcp_error *err);
+
 /* What is running, for the report. Set before the control socket is answered. */
 struct serve {
 	const struct serve_config *config;

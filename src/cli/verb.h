@@ -25,8 +25,8 @@ struct verb {
 	int (*run)(const struct verb *verb, int argc, char **argv);
 };
 
-extern const struct verb verb_mount, verb_umount, verb_status, verb_stats, verb_cache, verb_version,
-	verb_help;
+extern const struct verb verb_mount, verb_umount, verb_status, verb_stats, verb_prefetch,
+	verb_cache, verb_version, verb_help;
 
 /* All verbs in the order in which help shows them, ended by NULL. */
 extern const struct verb *const verbs[];

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 const struct verb *const verbs[] = {
-	&verb_mount, &verb_umount,  &verb_status, &verb_stats,
+	&verb_mount, &verb_umount,  &verb_status, &verb_stats, &verb_prefetch,
 	&verb_cache, &verb_version, &verb_help,	  NULL,
 };
 
