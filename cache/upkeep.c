@@ -145,6 +145,7 @@ static uint32_t records_of(const struct index_object *object)
 	return (uint32_t)((object->size + RECORD_RAW_MAX - 1) / RECORD_RAW_MAX);
 }
 
+/* -EILSEQ: good records, another hash. */
 static int object_look(struct verifying *v, const struct oid *oid,
 		       const struct index_object *object)
 {
@@ -160,7 +161,7 @@ static int object_look(struct verifying *v, const struct oid *oid,
 		return rc;
 	rc = v->hasher->end(v->hasher->arg, &hash);
 	if (rc == 0 && !oid_equal(&hash, oid))
-		rc = -EBADMSG;
+		rc = -EILSEQ;
 	return rc;
 }
 
@@ -195,10 +196,33 @@ static int object_forget(struct verifying *v, const struct oid *oid,
 	return rc;
 }
 
+/*
+ * All its blocks are good, and their hash is another: they are of something in the making, under a
+ * name, which a rebuild cannot tell from an id.
+ */
+static int object_is_partial(struct verifying *v, const struct oid *oid,
+			     const struct index_object *object, struct xcp_error *err)
+{
+	struct index_op op = { .kind = OP_OBJECT, .oid = *oid, .object = *object };
+	int rc = lock_for_change(v->store, err);
+
+	if (rc)
+		return rc;
+	op.object.content = CONTENT_PARTIAL;
+	rc = index_apply(v->store->index, &op, 1, err);
+	store_write_unlock(v->store);
+	return rc;
+}
+
 static int object_verify(struct verifying *v, const struct oid *oid,
 			 const struct index_object *object, struct xcp_error *err)
 {
 	int rc = object_look(v, oid, object);
+
+	if (rc == -EILSEQ && object->content == CONTENT_BLOCKS)
+		return object_is_partial(v, oid, object, err);
+	if (rc == -EILSEQ)
+		rc = -EBADMSG;
 
 	if (has_hash(oid, object))
 		v->out->objects++;
