@@ -91,10 +91,10 @@ static void test_a_claim_ends_behind_what_was_put(void)
 {
 	char *dir = scratch_dir();
 	struct cache *cache = open_at(dir);
-	struct child child = child_start("hold", path_of(dir, "v1"), 900000, 1);
+	char *v1 = path_of(dir, "v1");
+	struct child child = child_start("hold", v1, 900000, 1);
 	struct oid oid = oid_of(3);
 	struct claims *other;
-	char *v1 = path_of(dir, "v1");
 
 	CHECK(child_hear(&child));
 	CHECK(cache_has_neighbours(cache));
