@@ -118,9 +118,7 @@ def test_random_reads_bring_little_more_than_they_ask_for(t, w):
         before = received(mount)
         for off in spots:
             t.ok(pread(mount, BIG, MIB, off) == w.want[BIG][off:off + MIB], f"1 MiB at {off}")
-        # a slow daemon hears of a jump when a little more is on its way
-        allowed = 2 * MIB * len(spots) * (11 if env.sanitized() else 10) // 10
-        t.at_most(received(mount) - before, allowed,
+        t.at_most(received(mount) - before, 2 * MIB * len(spots),
                   f"bytes for {len(spots)} MiB in requests of {'128 KiB' if small else '1 MiB'}")
         mount.unmount()
 
