@@ -108,6 +108,7 @@ static struct cache *cache_new(const struct cache_config *config)
 	lock_cond_init(&cache->work);
 	lock_cond_init(&cache->room);
 	lock_cond_init(&cache->done);
+	cache->index_max_len = config->index_max_len;
 	cache->queue_max_len = config->queue_max_len ? config->queue_max_len : QUEUE_DEFAULT_LEN;
 	cache->segment_max_len = config->segment_max_len ? config->segment_max_len :
 							   SEGMENT_DEFAULT_LEN;

@@ -55,6 +55,7 @@ struct cache_config {
 	size_t queue_max_len;	  /* bytes of content that wait for the writer; 0: 16 MiB */
 	size_t memory_max_len;	  /* bytes of decompressed blocks kept at hand; 0: 8 MiB */
 	uint64_t segment_max_len; /* 0: 256 MiB; smaller in tests */
+	size_t index_max_len;	  /* of address space more than of the disk; 0: 16 GiB */
 	/*
 	 * Of the directory, as du counts; 0: a tenth of the file system, 1 GiB at least and 64 GiB
 	 * at most. What was not read for longest makes room for what is new.

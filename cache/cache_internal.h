@@ -49,7 +49,7 @@ struct writer;
 struct cache {
 	/* set before threads start */
 	char *dir; /* absolute; owned */
-	size_t queue_max_len;
+	size_t queue_max_len, index_max_len;
 	uint64_t segment_max_len, size_max_len;
 	struct blocks *blocks;
 	struct recency *recency;

@@ -641,9 +641,9 @@ int index_sync(struct index *index)
 
 /* ---- a smaller one ---- */
 
-static int count_free(struct index *index, MDB_txn *txn, void *arg)
+static int count_pages(struct index *index, MDB_txn *txn, void *arg)
 {
-	unsigned *percent = arg;
+	struct index_space *space = arg;
 	MDB_envinfo info;
 	MDB_stat db;
 	uint64_t used = 2;
@@ -653,17 +653,17 @@ static int count_free(struct index *index, MDB_txn *txn, void *arg)
 		rc = mdb_stat(txn, index->dbis[i], &db);
 		used += db.ms_branch_pages + db.ms_leaf_pages + db.ms_overflow_pages;
 	}
-	if (rc == 0 && used < info.me_last_pgno)
-		*percent = (unsigned)((info.me_last_pgno - used) * 100 / info.me_last_pgno);
-	return index_error(rc);
+	if (rc)
+		return index_error(rc);
+	space->used_len = used * index->page_len;
+	space->file_len = ((uint64_t)info.me_last_pgno + 1) * index->page_len;
+	space->max_len = info.me_mapsize;
+	return 0;
 }
 
-unsigned index_waste(struct index *index)
+int index_space(struct index *index, struct index_space *out)
 {
-	unsigned percent = 0;
-
-	call_read(index, count_free, &percent);
-	return percent;
+	return call_read(index, count_pages, out);
 }
 
 static void copy_run(void *arg)

@@ -185,8 +185,12 @@ int index_apply(struct index *index, const struct index_op *ops, size_t count,
 
 int index_sync(struct index *index);
 
-/* The part of the file that is of no use now, in percent: pages that were freed. */
-unsigned index_waste(struct index *index);
+struct index_space {
+	uint64_t used_len; /* pages in use */
+	uint64_t file_len; /* with those that were freed: the file never shrinks */
+	uint64_t max_len;  /* of the file */
+};
+int index_space(struct index *index, struct index_space *out);
 /* A copy without them, synced, at `path`, where nothing is yet. Nobody may write meanwhile. */
 int index_copy(struct index *index, const char *path);
 

@@ -24,9 +24,13 @@
 #define INDEX_SHARE 16
 #define INDEX_MIN_LEN ((uint64_t)64 << 10)
 
+/* Of the index stays free: one part in so many. */
+#define INDEX_FLOOR_SHARE 4
+
 #define LOOK_MS 10000
 /* Others may be at it, too, each with a part of what is left. */
 #define BLIND_SHARE 64
+#define INDEX_BLIND_SHARE 4
 
 /* ---- what it takes ---- */
 
@@ -105,11 +109,25 @@ static uint64_t scarcity(int dir_fd, uint64_t len)
 	return left < floor_len + len ? floor_len + len - left : 0;
 }
 
+static uint64_t index_left(struct index *index)
+{
+	struct index_space space;
+	uint64_t max_len;
+
+	if (index_space(index, &space))
+		return UINT64_MAX; /* of a damaged one others will tell */
+	max_len = space.max_len - space.max_len / INDEX_FLOOR_SHARE;
+	return max_len > space.used_len ? max_len - space.used_len : 0;
+}
+
 static bool must_look(const struct limit *limit, uint64_t len)
 {
 	uint64_t now = clock_ms(), left;
 
 	if (!limit->looked_ms || now - limit->looked_ms > LOOK_MS || limit->scarce)
+		return true;
+	/* The smallest record takes less of a segment than of the index. */
+	if (limit->written + len > limit->index_left / INDEX_BLIND_SHARE)
 		return true;
 	left = limit->max_len > limit->used ? limit->max_len - limit->used : 0;
 	return limit->written + len > left / BLIND_SHARE;
@@ -117,7 +135,7 @@ static bool must_look(const struct limit *limit, uint64_t len)
 
 uint64_t limit_excess(struct limit *limit, const struct store *store, uint64_t len)
 {
-	uint64_t wanted, over, max_len;
+	uint64_t wanted, over, max_len, lacking;
 
 	if (!limit->max_len)
 		limit->max_len = limit_default(store->v1_fd);
@@ -131,11 +149,13 @@ uint64_t limit_excess(struct limit *limit, const struct store *store, uint64_t l
 		limit->written = 0;
 		limit->looked_ms = clock_ms() + 1;
 		limit->scarce = scarcity(store->v1_fd, len);
+		limit->index_left = index_left(store->index);
 	}
 	wanted = limit->used + limit->written + len;
 	max_len = limit->max_len;
 	over = wanted > max_len ? wanted - max_len : 0;
-	return over > limit->scarce ? over : limit->scarce;
+	lacking = limit->index_left ? limit->scarce : SEGMENT_MIN_LEN;
+	return over > lacking ? over : lacking;
 }
 
 void limit_written(struct limit *limit, uint64_t len)

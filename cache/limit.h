@@ -1,8 +1,8 @@
 /*
  * limit: how much a cache directory may take, and how much it takes.
  *
- * Two bounds: its own size, as du counts it (index included), and a floor of what the file system
- * must keep free, in bytes and in inodes. Whoever writes looks first (writer.h); nobody is told
+ * Three bounds: its own size, as du counts it (index included), a floor of what the file system
+ * must keep free, in bytes and in inodes, and what an index can hold. Whoever writes looks first (writer.h); nobody is told
  * what others wrote, so the directory is asked, seldom where there is much room and before every
  * batch where there is little.
  *
@@ -24,6 +24,8 @@ struct limit {
 	uint64_t index_len; /* of that */
 	uint64_t looked_ms;
 	uint64_t scarce; /* bytes that the file system lacks up to its floor */
+	/* What an index can take up to its floor: a batch needs pages, and giving up does, too. */
+	uint64_t index_left;
 };
 
 /* A tenth of the file system, 1 GiB at least and 64 GiB at most. */

@@ -113,7 +113,7 @@ static int ops_fill(struct making *m, const struct hand_step *step, uint64_t bas
 		    size_t *out_count)
 {
 	const struct limit *limit = &m->all->room.limit;
-	bool size_too = limit->index_len > limit->max_len / INDEX_SHARE;
+	bool size_too = !limit->index_left || limit->index_len > limit->max_len / INDEX_SHARE;
 	size_t count = 0;
 
 	if (ops_reserve(m->all, step->count + 2))
@@ -229,6 +229,11 @@ static int no_room(const struct room *room, const struct store *store, struct xc
 		return xcp_error_set(err, -ENOSPC,
 				     "the file system of the cache %s is nearly full, and nothing "
 				     "is left to give up; make room there",
+				     store->path);
+	if (!room->limit.index_left)
+		return xcp_error_set(err, -ENOSPC,
+				     "the index of the cache %s is full, and nothing is left to "
+				     "give up; move the directory away",
 				     store->path);
 	return xcp_error_set(err, -ENOSPC,
 			     "the cache %s may take %llu bytes, and nothing is left to give up; "

@@ -23,8 +23,9 @@
 #define BOOT_ID_LEN 40
 #define STATE_MAX_LEN 128
 #define USE_MAX_LEN 32
-#define COMPACT_PERCENT 25
-#define COMPACT_MIN_LEN ((off_t)256 * 1024)
+/* At close, when one part in so many of it is of no use. */
+#define COMPACT_SHARE 4
+#define COMPACT_MIN_LEN ((uint64_t)256 * 1024)
 
 /* ---- small parts ---- */
 
@@ -503,7 +504,8 @@ static int index_join(struct store *store, const char *name, uint64_t namespace)
 	return index_dir_is_usable(store->index_fd) ? 0 : -EUCLEAN;
 }
 
-static int index_open_in(struct store *store, const char *name, struct xcp_error *err)
+static int index_open_in(struct store *store, const char *name, size_t max_len,
+			 struct xcp_error *err)
 {
 	struct state state;
 	char *path;
@@ -518,19 +520,19 @@ static int index_open_in(struct store *store, const char *name, struct xcp_error
 	}
 	if (asprintf(&path, "%s/%s", store->path, name) < 0)
 		return xcp_error_set(err, -ENOMEM, "cannot open the cache: out of memory");
-	rc = index_open(path, 0, &store->index, err);
+	rc = index_open(path, max_len, &store->index, err);
 	free(path);
 	return rc;
 }
 
-static int index_try(struct store *store, const char *name, uint64_t namespace,
+static int index_try(struct store *store, const char *name, size_t max_len, uint64_t namespace,
 		     struct xcp_error *err)
 {
 	const char *why = "it was not closed before the machine stopped";
 	int rc = index_join(store, name, namespace);
 
 	if (rc == 0) {
-		rc = index_open_in(store, name, err);
+		rc = index_open_in(store, name, max_len, err);
 		why = "it is damaged";
 	}
 	if (rc == -EUCLEAN) {
@@ -539,14 +541,15 @@ static int index_try(struct store *store, const char *name, uint64_t namespace,
 		if (rc == 0)
 			rc = index_join(store, name, namespace);
 		if (rc == 0)
-			rc = index_open_in(store, name, err);
+			rc = index_open_in(store, name, max_len, err);
 	}
 	if (rc)
 		index_leave(store);
 	return rc;
 }
 
-static int open_index(struct store *store, const char *damaged, struct xcp_error *err)
+static int open_index(struct store *store, const struct store_config *config,
+		      struct xcp_error *err)
 {
 	uint64_t namespace = pid_namespace();
 	int rc = -EBUSY;
@@ -557,23 +560,24 @@ static int open_index(struct store *store, const char *damaged, struct xcp_error
 				   "cannot tell the PID namespace; is /proc mounted?");
 	for (unsigned i = 0; i < STORE_INDEX_COUNT && rc == -EBUSY; i++) {
 		store_index_name(i, store->index_name);
-		if (damaged && strcmp(damaged, store->index_name) == 0)
-			index_throw_away(store, damaged, "it is damaged");
-		rc = index_try(store, store->index_name, namespace, err);
+		if (config->damaged && strcmp(config->damaged, store->index_name) == 0)
+			index_throw_away(store, config->damaged, "it is damaged");
+		rc = index_try(store, store->index_name, config->index_max_len, namespace, err);
 	}
 	if (rc && (!err || err->code == 0))
 		return open_failed(err, rc, store, "cannot open its index");
 	return rc;
 }
 
-static int open_locked(struct store *store, const char *damaged, struct xcp_error *err)
+static int open_locked(struct store *store, const struct store_config *config,
+		       struct xcp_error *err)
 {
-	int rc = open_index(store, damaged, err);
+	int rc = open_index(store, config, err);
 
 	return rc ? rc : open_segments(store, err);
 }
 
-int store_open(const char *dir, const char *damaged, struct store **out, struct xcp_error *err)
+int store_open(const struct store_config *config, struct store **out, struct xcp_error *err)
 {
 	struct store *store = store_new();
 	int lock_fd;
@@ -581,13 +585,13 @@ int store_open(const char *dir, const char *damaged, struct store **out, struct 
 
 	if (!store)
 		return xcp_error_set(err, -ENOMEM, "cannot open the cache: out of memory");
-	rc = open_base(store, dir, err);
+	rc = open_base(store, config->dir, err);
 	if (rc)
 		goto out;
 	lock_fd = lock_file_open(store->v1_fd, "open.lock");
 	rc = lock_fd < 0 ? lock_fd : flock_wait(lock_fd, LOCK_EX, STORE_LOCK_WAIT_MS);
 	if (rc == 0)
-		rc = open_locked(store, damaged, err);
+		rc = open_locked(store, config, err);
 	else
 		open_failed(err, rc, store, "another process holds open.lock");
 	fd_close(&lock_fd);
@@ -669,13 +673,12 @@ static bool index_is_ours_alone(struct store *store)
  */
 static bool index_compact(struct store *store)
 {
+	struct index_space space;
 	char *copy = NULL;
-	struct stat st;
 	bool done;
 
-	if (index_waste(store->index) < COMPACT_PERCENT ||
-	    fstatat(store->index_fd, "data.mdb", &st, AT_SYMLINK_NOFOLLOW) ||
-	    st.st_size < COMPACT_MIN_LEN ||
+	if (index_space(store->index, &space) || space.file_len < COMPACT_MIN_LEN ||
+	    space.file_len - space.used_len < space.file_len / COMPACT_SHARE ||
 	    asprintf(&copy, "%s/%s/data.new", store->path, store->index_name) < 0)
 		return false;
 	unlinkat(store->index_fd, "data.new", 0); /* of one who was killed at it */

@@ -64,11 +64,13 @@ struct store {
 	bool wrote; /* the index, since it was opened */
 };
 
-/*
- * `damaged`: the name of an index that was found damaged while in use, and is thrown away
- * first; or NULL.
- */
-int store_open(const char *dir, const char *damaged, struct store **out, struct xcp_error *err);
+struct store_config {
+	const char *dir;
+	const char *damaged; /* an index found so while in use, thrown away first; or NULL */
+	size_t index_max_len; /* 0: see index_open() */
+};
+
+int store_open(const struct store_config *config, struct store **out, struct xcp_error *err);
 void store_unref(struct store *store); /* NULL is fine */
 static inline struct store *store_ref(struct store *store)
 {

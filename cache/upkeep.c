@@ -36,7 +36,8 @@ static int open_it(const char *dir, bool anew, struct store **out, struct xcp_er
 						     "cannot look at the cache in %s",
 				     dir);
 	store_index_name(0, name);
-	return store_open(dir, anew ? name : NULL, out, err);
+	return store_open(&(struct store_config){ .dir = dir, .damaged = anew ? name : NULL }, out,
+			  err);
 }
 
 static int lock_for_change(struct store *store, struct xcp_error *err)

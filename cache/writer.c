@@ -244,15 +244,18 @@ static int writer_open_store(struct writer *w, struct xcp_error *err)
 {
 	struct cache *cache = w->cache;
 	char damaged[16] = "";
+	struct store_config config = { .dir = cache->dir, .index_max_len = cache->index_max_len };
 	struct store *store;
 	int rc;
 
-	if (atomic_exchange(&cache->index_damaged, false) && w->retired)
+	if (atomic_exchange(&cache->index_damaged, false) && w->retired) {
 		memcpy(damaged, w->retired->index_name, sizeof(damaged));
+		config.damaged = damaged;
+	}
 	if (!retired_is_gone(w))
 		return xcp_error_set(err, -EAGAIN,
 				     "the cache directory was replaced while it was read");
-	rc = store_open(cache->dir, damaged[0] ? damaged : NULL, &store, err);
+	rc = store_open(&config, &store, err);
 	if (rc)
 		return rc;
 	rebuild_first(w, store);

@@ -215,10 +215,16 @@ __attribute__((unused)) static struct cache *open_with(const struct cache_config
 	return cache;
 }
 
-/* memory_max_len 1: nothing is kept at hand, every read goes to the disk. */
+/*
+ * memory_max_len 1: nothing is kept at hand, every read goes to the disk. A small index: one that
+ * was found damaged is never unmapped, and valgrind has address space for few large ones.
+ */
+#define TEST_INDEX_LEN ((size_t)256 << 20)
 __attribute__((unused)) static struct cache *open_at(const char *dir)
 {
-	struct cache_config config = { .dir = dir, .memory_max_len = 1 };
+	struct cache_config config = { .dir = dir,
+				       .memory_max_len = 1,
+				       .index_max_len = TEST_INDEX_LEN };
 
 	return open_with(&config, NULL);
 }

@@ -127,6 +127,7 @@ static struct cache *open_small(const char *dir)
 {
 	struct cache_config config = { .dir = dir,
 				       .memory_max_len = 1,
+				       .index_max_len = TEST_INDEX_LEN,
 				       .size_max_len = LIMIT_MIN_LEN,
 				       .segment_max_len = 512 * 1024 };
 

@@ -189,6 +189,32 @@ static void test_directory_stays_below_its_limit(void)
 	scratch_remove(dir);
 }
 
+/*
+ * An index full of small objects is a limit like any other. (Of a much smaller one, a single step
+ * of giving up would touch more pages than are kept free.)
+ */
+static void test_a_full_index_makes_room(void)
+{
+	char *dir = scratch_dir();
+	struct cache_config config = {
+		.dir = dir, .memory_max_len = 1, .index_max_len = 24 * MIB, .size_max_len = 4 * LIMIT
+	};
+	struct cache *cache = open_with(&config, NULL);
+	uint64_t count = getenv("XCPFS_LONG") ? 400000 : 150000;
+
+	for (uint64_t n = 0; n < count; n++) {
+		CHECK_INT(put(cache, noise(n), 100), 0);
+		if (n % 100 == 99)
+			cache_flush(cache);
+	}
+	CHECK_UINT(counters_of(cache).dropped, 0);
+	CHECK(!counters_of(cache).degraded);
+	CHECK(counters_of(cache).given_up > 0);
+	CHECK_UINT(count_right(cache, count - 100, 100, 100), 100);
+	cache_close(&cache);
+	scratch_remove(dir);
+}
+
 static void test_what_is_read_stays(void)
 {
 	char *dir = scratch_dir();
@@ -532,6 +558,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_recency_file_format_is_locked);
 	TAP_RUN(test_recency_survives_any_file);
 	TAP_RUN(test_directory_stays_below_its_limit);
+	TAP_RUN(test_a_full_index_makes_room);
 	TAP_RUN(test_what_is_read_stays);
 	TAP_RUN(test_reading_everything_does_not_stop_it);
 	TAP_RUN(test_objects_of_blocks_go_as_a_whole);
