@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "cache/bytes.h"
 #include "cache/cache_internal.h"
 #include "cache/limit.h"
 #include "cache/writer.h"
@@ -524,7 +525,7 @@ int cache_stat(struct cache *cache, const struct oid *oid, struct cache_stat *ou
 
 	find(cache, oid, &found);
 	if (found.content) {
-		*out = (struct cache_stat){ found.content->type, found.content->size, true };
+		*out = (struct cache_stat){ found.content->type, found.content->size, true, 0 };
 		content_unref(found.content);
 		return 0;
 	}
@@ -532,11 +533,12 @@ int cache_stat(struct cache *cache, const struct oid *oid, struct cache_stat *ou
 		rc = index_object_get(cache, found.store, oid, &object);
 	store_unref(found.store);
 	if (found.has_size && object.content == CONTENT_NONE) {
-		*out = (struct cache_stat){ OBJECT_BLOB, found.size, false };
+		*out = (struct cache_stat){ OBJECT_BLOB, found.size, false, 0 };
 		return 0;
 	}
 	if (rc == 0)
-		*out = (struct cache_stat){ object.type, object.size, has_content(&object) };
+		*out = (struct cache_stat){ object.type, object.size, has_content(&object),
+					    object.stored_bytes };
 	return rc;
 }
 
@@ -918,6 +920,32 @@ int cache_fact_get(struct cache *cache, const char *kind, const void *key, size_
 		cache_item_add_quietly(
 			cache, pending_item_fact(PENDING_FORGET_FACT, kind, key, key_len, NULL, 0));
 	return rc == 0 || rc == -ENOMEM ? rc : cache_index_failed(cache, rc);
+}
+
+int cache_facts(struct cache *cache, const char *kind,
+		int (*each)(void *arg, const void *key, size_t key_len, const void *value,
+			    size_t value_len),
+		void *arg)
+{
+	struct store *store = store_get(cache);
+	struct buf all = BUF_INIT;
+	int rc;
+
+	if (!store)
+		return 0;
+	rc = index_list_facts(store->index, kind, &all);
+	store_unref(store);
+	if (rc)
+		rc = cache_index_failed(cache, rc);
+	for (size_t off = 0; rc == 0 && off < all.len;) {
+		const uint8_t *key = all.data + off + 8;
+		size_t key_len = get_le32(key - 8), value_len = get_le32(key - 4);
+
+		rc = each(arg, key, key_len, key + key_len, value_len);
+		off += 8 + key_len + value_len;
+	}
+	buf_release(&all);
+	return rc;
 }
 
 /* ---- the rest ---- */

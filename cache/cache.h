@@ -77,6 +77,7 @@ struct cache_stat {
 	enum object_type type; /* OBJECT_NONE when only the size is known and nobody said */
 	uint64_t size;
 	bool has_content;
+	uint64_t stored_bytes; /* on disk; 0 while it waits for the writer */
 };
 /* What is known of an object. -ENOENT on a miss. */
 int cache_stat(struct cache *cache, const struct oid *oid, struct cache_stat *out);
@@ -184,6 +185,15 @@ int cache_fact_put(struct cache *cache, const char *kind, const void *key, size_
 /* -ENOENT on a miss. out_stored_s: seconds since 1970, may be NULL. */
 int cache_fact_get(struct cache *cache, const char *kind, const void *key, size_t key_len,
 		   struct buf *out, int64_t *out_stored_s);
+
+/*
+ * Calls `each` with every fact of a kind that is on disk; what it is given is borrowed, and it may
+ * call anything. Ends when it returns anything but 0, with that.
+ */
+int cache_facts(struct cache *cache, const char *kind,
+		int (*each)(void *arg, const void *key, size_t key_len, const void *value,
+			    size_t value_len),
+		void *arg);
 
 /*
  * Waits until everything queued before the call is on disk or dropped, or was tried in vain: then

@@ -12,7 +12,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "cache/bytes.h"
+#include "cache/pins.h"
 
 #define PAGE_LEN 4096u
 /* Any record is shorter. */
@@ -27,6 +30,7 @@ struct hand {
 	uint64_t file_len;
 	uint8_t *chunk;
 	size_t chunk_len;
+	struct pins *pins;
 	struct hand_step step;
 };
 
@@ -38,7 +42,11 @@ struct hand *hand_new(void)
 		return NULL;
 	hand->fd = -1;
 	hand->holes = true;
-	return hand;
+	hand->pins = pins_new();
+	if (hand->pins)
+		return hand;
+	free(hand);
+	return NULL;
 }
 
 void hand_close(struct hand *hand)
@@ -54,11 +62,77 @@ void hand_free(struct hand *hand)
 	if (!hand)
 		return;
 	hand_close(hand);
+	pins_free(hand->pins);
 	buf_release(&hand->step.kept);
 	free(hand->step.records);
 	free(hand->step.holes);
 	free(hand->chunk);
 	free(hand);
+}
+
+/* ---- what is pinned ---- */
+
+#define FACT_PINS "pins"
+#define FACT_SEAL "seal"
+
+/* No such fact is a directory without pins. */
+static uint64_t seal_known(const struct store *store)
+{
+	struct buf value = BUF_INIT;
+	uint64_t seal = 0;
+
+	if (index_get_fact(store->index, FACT_PINS, FACT_SEAL, strlen(FACT_SEAL), &value, NULL) ==
+		    0 &&
+	    value.len == sizeof(seal))
+		seal = get_le64(value.data);
+	buf_release(&value);
+	return seal;
+}
+
+static int begin_again(const struct store *store, const char *name, struct xcp_error *err)
+{
+	struct index_op op = { .kind = OP_AGAIN };
+	struct index_segment known;
+
+	if (segment_name_parse(name, &op.place.segment) ||
+	    index_get_segment(store->index, op.place.segment, &known) || known.stays == 0)
+		return 0;
+	return index_apply(store->index, &op, 1, err);
+}
+
+static int pins_changed(const struct store *store, uint64_t seal, struct xcp_error *err)
+{
+	uint8_t value[sizeof(seal)];
+	const struct index_op op = { .kind = OP_FACT,
+				     .fact_kind = FACT_PINS,
+				     .fact_key = FACT_SEAL,
+				     .fact_key_len = strlen(FACT_SEAL),
+				     .fact_value = value,
+				     .fact_value_len = sizeof(value),
+				     .object.time_s = clock_wall_s() };
+	DIR *dir = dir_open(store->v1_fd, "segments");
+	struct dirent *entry;
+	int rc = 0;
+
+	if (!dir)
+		return xcp_error_set(err, -errno, "cannot look at the segments of the cache: %s",
+				     strerror(errno));
+	while (rc == 0 && (entry = readdir(dir)))
+		rc = begin_again(store, entry->d_name, err);
+	closedir(dir);
+	put_le64(value, seal);
+	return rc ? rc : index_apply(store->index, &op, 1, err);
+}
+
+int hand_look(struct hand *hand, const struct store *store, struct xcp_error *err)
+{
+	uint64_t seal;
+	int rc = pins_refresh(hand->pins, store->v1_fd, &seal);
+
+	if (rc)
+		return xcp_error_set(err, rc, "cannot read what is pinned in the cache: %s",
+				     strerror(-rc));
+	return seal == seal_known(store) ? 0 : pins_changed(store, seal, err);
 }
 
 /* ---- where it is ---- */
@@ -187,14 +261,15 @@ static int record_add(struct hand_step *step, const struct hand_record *record)
 }
 
 /* The index says that it lies here. */
-static bool is_live(const struct store *store, const struct hand_record *record, bool *out_pinned)
+static bool is_live(const struct store *store, const struct pins *pins,
+		    const struct hand_record *record, bool *out_pinned)
 {
 	struct index_object object = { .content = CONTENT_NONE };
 	struct place place;
 	uint32_t bad;
 	int rc = index_get_object(store->index, &record->oid, &object);
 
-	*out_pinned = rc == 0 && object.pinned;
+	*out_pinned = (rc == 0 && object.pinned) || pins_has(pins, &record->oid);
 	if (record->whole)
 		return rc == 0 && object.content == CONTENT_RECORD &&
 		       place_equal(&object.place, &record->from);
@@ -215,6 +290,7 @@ static int keep(struct hand_step *step, struct hand_record *record, const uint8_
 struct walk {
 	struct hand *hand;
 	const struct store *store;
+	const struct pins *pins;
 	struct recency *recency;
 	size_t spare_len;
 	uint64_t base; /* of the chunk */
@@ -242,7 +318,7 @@ static int record_judge(void *arg, size_t chunk_off, const uint8_t *bytes, size_
 	bool pinned, was_read;
 	int rc = 0;
 
-	if (!is_live(walk->store, &record, &pinned))
+	if (!is_live(walk->store, walk->pins, &record, &pinned))
 		return 0;
 	if (pinned) {
 		rc = hole_add(step, walk->hole_from, off);
@@ -287,7 +363,11 @@ int hand_step(struct hand *hand, const struct store *store, struct recency *rece
 	struct hand_step *step = &hand->step;
 	struct index_segment known = { .head = 0 };
 	struct walk walk = {
-		.hand = hand, .store = store, .recency = recency, .spare_len = spare_len
+		.hand = hand,
+		.store = store,
+		.pins = hand->pins,
+		.recency = recency,
+		.spare_len = spare_len,
 	};
 	uint64_t off;
 	size_t done = 0;
@@ -326,8 +406,8 @@ int hand_step(struct hand *hand, const struct store *store, struct recency *rece
 
 /* ---- giving back ---- */
 
-/* Whole pages only; the first one has the segment's header. */
-static bool punch(int fd, uint64_t from, uint64_t to)
+/* The first page has the segment's header. */
+bool hand_punch(int fd, uint64_t from, uint64_t to)
 {
 	from = (from + PAGE_LEN - 1) / PAGE_LEN * PAGE_LEN;
 	to = to / PAGE_LEN * PAGE_LEN;
@@ -359,7 +439,7 @@ void hand_give_back(struct hand *hand, const struct store *store)
 		/* With the rest of the page that the step before could not give back. */
 		if (i == 0 && !hand->after_pinned)
 			from -= from % PAGE_LEN;
-		hand->holes = punch(hand->fd, from, step->holes[i].to) || errno != EOPNOTSUPP;
+		hand->holes = hand_punch(hand->fd, from, step->holes[i].to) || errno != EOPNOTSUPP;
 	}
 	if (step->head >= hand->file_len)
 		hand_close(hand);

@@ -5,6 +5,7 @@
  * segment that the hand has left behind entirely is gone. So nothing is written when something is
  * read, the cost is in proportion to what is given up, and there are no thin segments.
  *
+ *	hand_look at what is pinned
  *	hand_open
  *	    \-> hand_step: what becomes of the next records; nothing has happened yet
  *	           ---> the writer appends `kept`, commits what the records say and the new head
@@ -17,7 +18,7 @@
  * Readers take no notice. One that looked up a place before, and reads it after, finds a hole or
  * nothing, and looks up again.
  *
- * Threads: the writer's, under the write lock from hand_step() to hand_give_back().
+ * Threads: the writer's, under the write lock from hand_look() to hand_give_back().
  */
 #ifndef CACHE_HAND_H
 #define CACHE_HAND_H
@@ -27,6 +28,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/error.h"
 #include "cache/recency.h"
 #include "cache/store.h"
 
@@ -64,6 +66,18 @@ struct hand;
 
 struct hand *hand_new(void); /* NULL when out of memory */
 void hand_free(struct hand *hand);
+
+/*
+ * Gives [from, to) of a segment back to the file system: the whole pages in it, never the first one
+ * of the file. False with errno where that cannot be.
+ */
+bool hand_punch(int fd, uint64_t from, uint64_t to);
+
+/*
+ * What is pinned by now. Where that changed since this index last saw it, what the hand went past
+ * because of a pin is before it again.
+ */
+int hand_look(struct hand *hand, const struct store *store, struct xcp_error *err);
 
 /*
  * Where the hand is: in the oldest segment that nobody writes; else the oldest that somebody else

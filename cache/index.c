@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/guard.h"
 #include "base/lock.h"
+#include "cache/bytes.h"
 #include "cache/index_internal.h"
 
 #define MAP_LEN ((uint64_t)16 * 1024 * 1024 * 1024)
@@ -591,6 +592,65 @@ int index_get_fact(struct index *index, const char *kind, const void *fact_key, 
 	int rc = index_key_of_fact(kind, fact_key, fact_key_len, &key);
 
 	return rc ? rc : call_read(index, get_fact, &get);
+}
+
+struct list_facts {
+	struct index_key *from;
+	struct buf *out;
+};
+
+/* A key is in the entry's own key, or with the value where that is a hash. */
+static int fact_add(struct buf *out, const MDB_val *k, const MDB_val *v, size_t kind_len)
+{
+	MDB_val key, value;
+	uint8_t lens[8];
+	int64_t time_s;
+	int rc;
+
+	if (index_fact_decode(k, v, &key, &value, &time_s))
+		return 0;
+	if (key.mv_size == 0) {
+		key.mv_data = (uint8_t *)k->mv_data + kind_len + 2;
+		key.mv_size = k->mv_size - kind_len - 2;
+	}
+	put_le32(lens, (uint32_t)key.mv_size);
+	put_le32(lens + 4, (uint32_t)value.mv_size);
+	rc = buf_add(out, lens, sizeof(lens));
+	if (rc == 0)
+		rc = buf_add(out, key.mv_data, key.mv_size);
+	return rc ? rc : buf_add(out, value.mv_data, value.mv_size);
+}
+
+static int list_facts(struct index *index, MDB_txn *txn, void *arg)
+{
+	const struct list_facts *list = arg;
+	size_t kind_len = strlen((const char *)list->from->bytes);
+	MDB_val k = index_key_val(list->from), v;
+	MDB_cursor *cursor;
+	int rc = mdb_cursor_open(txn, index->dbis[DB_FACTS], &cursor);
+
+	if (rc)
+		return index_error(rc);
+	rc = index_error(mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE));
+	while (rc == 0 && k.mv_size >= kind_len + 2 &&
+	       memcmp(k.mv_data, list->from->bytes, kind_len + 1) == 0) {
+		rc = fact_add(list->out, &k, &v, kind_len);
+		if (rc == 0)
+			rc = index_error(mdb_cursor_get(cursor, &k, &v, MDB_NEXT));
+	}
+	mdb_cursor_close(cursor);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+int index_list_facts(struct index *index, const char *kind, struct buf *out)
+{
+	struct index_key key;
+	struct list_facts list = { &key, out };
+	int rc = index_key_of_fact(kind, "", 0, &key);
+
+	/* Of both sorts of keys the hashed ones are first. */
+	key.bytes[key.len - 1] = 'h';
+	return rc ? rc : call_read(index, list_facts, &list);
 }
 
 int index_txn_segment(struct index *index, MDB_txn *txn, uint64_t segment,

@@ -71,7 +71,7 @@ enum index_content {
 struct index_object {
 	enum object_type type;
 	enum index_content content;
-	bool pinned; /* is not given up to make room; stays when content comes and goes */
+	bool pinned; /* is never given up to make room: a dictionary; for others see pins.h */
 	uint64_t size;
 	uint64_t stored_bytes; /* of all its records */
 	int64_t time_s;
@@ -124,6 +124,11 @@ struct index_segment {
 	uint64_t head;	/* what is before this has been given up, or lies elsewhere too */
 	uint64_t stays; /* but so many bytes, which are pinned */
 };
+/*
+ * All facts of a kind into `out`, one behind the other: lengths of key and value (LE32 each), key,
+ * value. What does not check is left out.
+ */
+int index_list_facts(struct index *index, const char *kind, struct buf *out);
 int index_get_segment(struct index *index, uint64_t segment, struct index_segment *out);
 
 /* ---- writing ---- */
@@ -136,6 +141,7 @@ enum index_op_kind {
 	OP_TAIL,	 /* place.{segment,off} */
 	OP_HEAD,	 /* place.{segment,off}, stays: so much more of it */
 	OP_SEGMENT_GONE, /* place.segment */
+	OP_AGAIN,	 /* place.segment: the hand begins again at its start */
 	/* oid, block, whole, from, place: the record lies elsewhere; only if it was still there */
 	OP_MOVE,
 	/*

@@ -71,6 +71,8 @@ static int apply_segment(struct index *index, MDB_txn *txn, const struct index_o
 		return MDB_CORRUPTED;
 	if (op->kind == OP_TAIL)
 		known.tail = op->place.off;
+	else if (op->kind == OP_AGAIN)
+		known.head = known.stays = 0;
 	else
 		known.head = op->place.off, known.stays += op->stays;
 	if (known.tail < known.head)
@@ -433,6 +435,7 @@ static int apply_one(struct index *index, MDB_txn *txn, const struct index_op *o
 		return apply_fact(index, txn, op);
 	case OP_TAIL:
 	case OP_HEAD:
+	case OP_AGAIN:
 		return apply_segment(index, txn, op);
 	case OP_SEGMENT_GONE:
 		return apply_segment_gone(index, txn, op);
@@ -487,6 +490,7 @@ static bool op_paths_are_sound(const struct pages *pages, const struct index_op 
 		       path_is_sound(pages, DB_FACTS, &key);
 	case OP_TAIL:
 	case OP_HEAD:
+	case OP_AGAIN:
 	case OP_SEGMENT_GONE:
 		index_key_of_segment(op->place.segment, &key);
 		return path_is_sound(pages, DB_SEGMENTS, &key);

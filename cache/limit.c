@@ -64,6 +64,7 @@ void limit_usage(int v1_fd, struct limit_usage *out)
 		add_files(v1_fd, name, &out->index_len, &ignored);
 	}
 	add_files(v1_fd, "tmp", &out->rest_len, &ignored);
+	add_files(v1_fd, "pins", &out->rest_len, &ignored);
 	add_files(v1_fd, ".", &out->rest_len, &ignored);
 }
 

@@ -10,7 +10,7 @@
  * and a killed one is gone on from.
  *
  * What lies nowhere but in the index is not found again: sizes of what is not here, facts, what was
- * adopted (it is hashed again), pins (pins.h knows).
+ * adopted (it is hashed again).
  *
  * Threads: one; rebuild_step() under the write lock.
  */

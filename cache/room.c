@@ -259,6 +259,9 @@ int room_make(struct room *room, const struct store *store, struct recency *rece
 	m.spare_len = KEEP_TIMES * (excess + slack);
 	if (m.spare_len < at_most(room->limit.max_len / KEEP_SHARE, KEEP_MAX_LEN))
 		m.spare_len = at_most(room->limit.max_len / KEEP_SHARE, KEEP_MAX_LEN);
+	rc = hand_look(m.all->hand, store, err);
+	if (rc)
+		return rc;
 	recency_load(recency, store->v1_fd);
 	rc = steps(&m, len + slack, force, err);
 	hand_close(m.all->hand);

@@ -15,12 +15,13 @@
 #include "cache/rebuild.h"
 #include "cache/room.h"
 #include "cache/store.h"
+#include "cache/upkeep_internal.h"
 
 /* Objects that are looked at between two looks at the clock. */
 #define ROUND_COUNT 256
 #define PORTION_LEN ((uint64_t)16 << 20)
 
-static int open_it(const char *dir, bool anew, struct store **out, struct xcp_error *err)
+int upkeep_open(const char *dir, bool anew, struct store **out, struct xcp_error *err)
 {
 	struct stat st;
 	char name[16], *path;
@@ -40,7 +41,7 @@ static int open_it(const char *dir, bool anew, struct store **out, struct xcp_er
 			  err);
 }
 
-static int lock_for_change(struct store *store, struct xcp_error *err)
+int upkeep_lock(struct store *store, struct xcp_error *err)
 {
 	int rc = store_write_lock(store, err);
 
@@ -61,8 +62,8 @@ static void say(const struct upkeep_progress *progress, const char *what, uint64
 
 /* ---- rebuilding ---- */
 
-static int rebuild_all(struct store *store, const struct upkeep_progress *progress,
-		       struct upkeep_verified *out, struct xcp_error *err)
+int upkeep_rebuild(struct store *store, const struct upkeep_progress *progress,
+		   struct upkeep_verified *out, struct xcp_error *err)
 {
 	struct rebuild *rebuild = rebuild_new(store);
 	struct rebuild_progress now = { .total_bytes = 0 };
@@ -72,7 +73,7 @@ static int rebuild_all(struct store *store, const struct upkeep_progress *progre
 	if (!rebuild)
 		return xcp_error_set(err, -ENOMEM, "cannot rebuild the index: out of memory");
 	while (rc > 0) {
-		rc = lock_for_change(store, err);
+		rc = upkeep_lock(store, err);
 		if (rc)
 			break;
 		rc = rebuild_step(rebuild, store, err);
@@ -183,7 +184,7 @@ static int object_forget(struct verifying *v, const struct oid *oid,
 	struct index_op op = {
 		.kind = OP_FORGET_OBJECT, .oid = *oid, .block = v->bad_block, .place = v->bad_place
 	};
-	int rc = lock_for_change(v->store, err);
+	int rc = upkeep_lock(v->store, err);
 
 	if (rc)
 		return rc;
@@ -205,7 +206,7 @@ static int object_is_partial(struct verifying *v, const struct oid *oid,
 			     const struct index_object *object, struct xcp_error *err)
 {
 	struct index_op op = { .kind = OP_OBJECT, .oid = *oid, .object = *object };
-	int rc = lock_for_change(v->store, err);
+	int rc = upkeep_lock(v->store, err);
 
 	if (rc)
 		return rc;
@@ -267,12 +268,12 @@ int upkeep_verify(const char *dir, bool rebuild, const struct upkeep_hasher *has
 		  struct xcp_error *err)
 {
 	struct store *store = NULL;
-	int rc = open_it(dir, rebuild, &store, err);
+	int rc = upkeep_open(dir, rebuild, &store, err);
 
 	*out = (struct upkeep_verified){ .objects = 0 };
 	if (rc || !store)
 		return rc;
-	rc = rebuild_all(store, progress, out, err);
+	rc = upkeep_rebuild(store, progress, out, err);
 	if (rc == 0)
 		rc = verify_all(store, hasher, progress, out, err);
 	if (rc && err && err->code == 0)
@@ -297,7 +298,7 @@ static int tail_of(void *arg, uint64_t segment, uint64_t *out)
 	return rc;
 }
 
-static uint64_t disk_len(const struct store *store)
+uint64_t upkeep_disk_len(const struct store *store)
 {
 	struct limit_usage usage;
 
@@ -316,7 +317,7 @@ static int shrink_some(struct shrinking *s, uint64_t to_len, struct xcp_error *e
 {
 	const struct segment_tails tails = { .get = tail_of, .arg = s->store };
 	struct segment_writer *segment = NULL;
-	int rc = lock_for_change(s->store, err);
+	int rc = upkeep_lock(s->store, err);
 
 	if (rc)
 		return rc;
@@ -337,14 +338,14 @@ static int shrink_some(struct shrinking *s, uint64_t to_len, struct xcp_error *e
 static int shrink(struct store *store, uint64_t to_len, struct xcp_error *err)
 {
 	struct shrinking s = { .store = store, .room = room_new(1), .recency = recency_new() };
-	uint64_t now = disk_len(store);
+	uint64_t now = upkeep_disk_len(store);
 	int rc = 0;
 
 	if (!s.room || !s.recency)
 		rc = xcp_error_set(err, -ENOMEM, "out of memory");
 	while (rc == 0 && s.room && now > to_len) {
 		rc = shrink_some(&s, now - to_len > PORTION_LEN ? now - PORTION_LEN : to_len, err);
-		now = disk_len(store);
+		now = upkeep_disk_len(store);
 	}
 	recency_free(s.recency);
 	room_free(s.room);
@@ -355,14 +356,14 @@ int upkeep_shrink(const char *dir, uint64_t to_len, uint64_t *out_freed, struct 
 {
 	struct store *store = NULL;
 	uint64_t before, after;
-	int rc = open_it(dir, false, &store, err);
+	int rc = upkeep_open(dir, false, &store, err);
 
 	*out_freed = 0;
 	if (rc || !store)
 		return rc;
-	before = disk_len(store);
+	before = upkeep_disk_len(store);
 	rc = shrink(store, to_len, err);
-	after = disk_len(store);
+	after = upkeep_disk_len(store);
 	*out_freed = before > after ? before - after : 0;
 	store_mark_clean(store);
 	store_unref(store);

@@ -54,4 +54,40 @@ int upkeep_verify(const char *dir, bool rebuild, const struct upkeep_hasher *has
  */
 int upkeep_shrink(const char *dir, uint64_t to_len, uint64_t *out_freed, struct xcp_error *err);
 
+/* ---- objects by name ---- */
+
+struct upkeep_pin {
+	const char *name; /* of people, any text */
+	const struct oid *oids;
+	size_t count;
+	/* What the directory may take: pins get UPKEEP_PIN_PERCENT of it, or nothing new had room. */
+	uint64_t max_len;
+};
+#define UPKEEP_PIN_PERCENT 75
+
+struct upkeep_pinned {
+	uint64_t objects, missing; /* missing: not here; pinned as soon as they are */
+	uint64_t bytes;		   /* on disk, of what is here */
+};
+
+/*
+ * From its return on the objects are not given up to make room, also after a power cut. Takes the
+ * place of a pin of the same name. -ENOSPC when all pins together would take too much.
+ */
+int upkeep_pin(const char *dir, const struct upkeep_pin *pin, struct upkeep_pinned *out,
+	       struct xcp_error *err);
+int upkeep_unpin(const char *dir, const char *name, struct xcp_error *err);
+
+/* `each` is called with every pin; the name is borrowed. */
+int upkeep_pins(const char *dir,
+		int (*each)(void *arg, const char *name, const struct upkeep_pinned *pinned),
+		void *arg, struct xcp_error *err);
+
+/*
+ * The objects are not here any more, but for what is pinned: *out_stay so many. *out_freed as
+ * upkeep_shrink().
+ */
+int upkeep_forget(const char *dir, const struct oid *oids, size_t count, uint64_t *out_freed,
+		  uint64_t *out_stay, struct xcp_error *err);
+
 #endif

@@ -171,6 +171,84 @@ def test_prefetch(t, w):
     t.equal(w.server.contents(start, w.server.settle()), 0, "requests for content afterwards")
 
 
+def test_pins(t, w):
+    cache = env.folder("pins")
+    limit = ("--cache-size", "24M")
+    prefetch(t, w, cache, w.url, "--pin", *limit, "noise", status=1)    # too much of the limit
+    prefetch(t, w, cache, w.url, "--pin", *limit, "text")
+    t.equal(prefetch(t, w, cache, w.url, "--pin", "--dry-run", status=2)[:6], "xcpfs ", "a word")
+    (pin,) = cache_verb(t, cache, "pins")["pins"]
+    t.equal((pin["ref"], pin["path"], pin["objects_missing"]), ("HEAD", "text", 0), "the pin")
+    t.at_least(pin["objects"], 402, "objects: commit, trees, files")
+    mount = t.use(Mount(w.url, *limit, cache=cache))
+    t.equal(differential.compare(mount.path, w.clone).differences, [], "differences")
+    mount.idle()
+    t.at_least(mount.stats()["cache_given_up"], 100, "records that made room")
+    info = cache_verb(t, cache, "info")
+    t.equal([p["path"] for p in info["pins"]], ["text"], "pins in info")
+    t.equal(info["mounts"], 1, "mounts that use it")
+    t.ok(0 <= info["hit_rate"] <= 1, "a hit rate")
+    (share,) = info["repositories"]
+    # a tree makes room, too: then nobody can tell what was below it
+    t.equal(share["files"], 400 if share["directories_unseen"] else 720, "files of the repository")
+    t.ok(400 <= share["files_cached"] <= share["files"], "files of it that are here", share)
+    one = cache_verb(t, cache, "info", w.url)
+    t.equal(one["files_cached"], share["files_cached"], "the same of the source alone")
+    mount.unmount()
+    offline = t.use(Mount(w.url, "--offline", *limit, cache=cache))
+    walk = differential.Comparison(os.path.join(offline.path, "text"), w.clone / "text")
+    t.equal(walk.run().differences, [], "differences below what is pinned, offline")
+    offline.unmount()
+    cache_verb(t, cache, "unpin", w.url, "noise", status=1)
+    t.equal(cache_verb(t, cache, "unpin", w.url)["unpinned"], 1, "pins removed")
+    t.equal(cache_verb(t, cache, "pins")["pins"], [], "pins that are left")
+    pinned = cache_verb(t, cache, "pin", w.url, "text/0001.c", "text/0002.c")
+    t.equal(pinned["objects_missing"], 0, "objects missing of two files")
+    t.equal(len(cache_verb(t, cache, "pins")["pins"]), 2, "pins of two paths")
+    cache_verb(t, cache, "pin", w.url, "text/nowhere", status=1)
+    cache_verb(t, cache, "pin", status=2)
+    cache_verb(t, cache, "gc", w.url, status=2)
+
+
+def test_clear_of_one_source(t, w):
+    cache = env.folder("clear")
+    prefetch(t, w, cache, w.url)
+    cache_verb(t, cache, "pin", w.url, "text/0001.c")
+    before = usage(cache)
+    cache_verb(t, cache, "clear", w.url + "-not", status=1)
+    freed = cache_verb(t, cache, "clear", w.url)["freed_bytes"]
+    t.at_least(freed, before // 2, "bytes freed")
+    t.at_most(abs(before - usage(cache) - freed), MIB, "off in freed_bytes")
+    share = cache_verb(t, cache, "info", w.url)
+    t.equal(share["files_cached"], 1, "files that are still here: the pinned one")
+    t.equal(prefetch(t, w, cache, w.url)["files_cached_before"], 1, "files here: the pinned one")
+    mount = t.use(Mount(w.url, cache=cache))
+    t.equal(differential.compare(mount.path, w.clone).differences, [], "differences")
+    t.equal(mount.stats()["cache_faults"], 0, "faults")
+
+
+def test_the_scope_of_sharing(t, w):
+    cache = env.folder("scope")
+    twin = w.server.add(w.repo, "o/twin")
+    here = ("text/0001.c", "text/0002.c")
+    scoped = ("--cache-scope", "repo")
+    prefetch(t, w, cache, w.url, *here)
+    t.equal(prefetch(t, w, cache, twin, *here)["files_cached_before"], 2, "of a twin: shared")
+    t.equal(prefetch(t, w, cache, w.url, *scoped, *here)["files_cached_before"], 0, "not shared")
+    t.equal(prefetch(t, w, cache, twin, *scoped, *here)["files_cached_before"], 0, "nor by a twin")
+    t.equal(prefetch(t, w, cache, twin, *scoped, *here)["files_cached_before"], 2, "but by itself")
+    host = ("--cache-scope", "host")
+    t.equal(prefetch(t, w, cache, w.url, *host, *here)["files_cached_before"], 0, "by the host")
+    t.equal(prefetch(t, w, cache, twin, *host, *here)["files_cached_before"], 2, "the host's twin")
+    share = cache_verb(t, cache, "info", *scoped, twin)
+    t.equal(share["files_cached"], 2, "files of the twin's own part")
+    mount = t.use(Mount(twin, *scoped, cache=cache))
+    dirs = sorted(p.name.split("-")[0] for p in Path(cache).iterdir())
+    t.equal(dirs, ["host", "repo", "repo", "v1"], "folders in the cache")
+    mount.unmount()
+    prefetch(t, w, cache, w.url, "--cache-scope", "mine", status=2)
+
+
 def test_prefetch_goes_wrong(t, w):
     cache = env.folder("prefetch-wrong")
     t.contains(prefetch(t, w, cache, w.url, "text/nowhere", status=1), "text/nowhere",
@@ -188,5 +266,8 @@ tap.run([
     test_no_cache_yet,
     test_a_container_finds_what_the_host_stored,
     test_prefetch,
+    test_pins,
+    test_clear_of_one_source,
+    test_the_scope_of_sharing,
     test_prefetch_goes_wrong,
 ], World, needs=("program", "fuse", "lighttpd"))

@@ -241,6 +241,29 @@ def fuzz_pages(_repos):
         yield bytes([choice]) + lmdb_pages()
 
 
+def fuzz_pins(_repos):
+    def pin(algo, name, *hashes):
+        return (b"xcpfsPIN" + struct.pack("<IIQIIQ", 1, algo, len(hashes), len(name), 0, 0)
+                + name + b"".join(hashes))
+    yield b"\1" + pin(1, b"https://host/a\nHEAD\nsrc", b"a" * 20, b"b" * 20)
+    yield b"\1" + pin(2, b"x", b"a" * 32)
+    yield b"\1" + pin(1, b"")
+
+
+def fuzz_values(_repos):
+    key = b"\1" + bytes(20)
+    place = struct.pack("<B3xIQQII", 1, 7, 5, 64, 100, 300)
+    head = struct.pack("<BBBBB3xQq", 1, 3, 1, 0, 1, 300, 1700000000)
+    check = bytes(8)
+    yield b"\1" + key + head + struct.pack("<Q", 200) + place + check
+    yield b"\1" + key + struct.pack("<BBBBB3xQq", 1, 3, 0, 0, 0, 300, 9) + check
+    yield b"\1" + key + (struct.pack("<BBBBB3xQqQ", 1, 3, 4, 1, 0, 300, 9, 0) + b"n" * 20
+                         + bytes(12) + check)
+    yield b"\3" + key + struct.pack("<B7x", 1) + place + check
+    yield b"\5" + key + struct.pack("<B3xIq", 1, 3, 9) + b"keyvalue" + check
+    yield b"\7" + key + struct.pack("<B7xQQQ", 1, 900, 500, 10) + check
+
+
 def fuzz_segment(_repos):
     raw = b"the bytes of a small object"
     frame = (b"\x28\xb5\x2f\xfd\x20" + bytes((27,)) + (27 << 3 | 1).to_bytes(3, "little") + raw)

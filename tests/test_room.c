@@ -11,6 +11,7 @@
 #include "base/lock.h"
 #include "cache/hand.h"
 #include "cache/recency.h"
+#include "cache/upkeep.h"
 #include "tests/cache_support.h"
 
 #define MIB ((uint64_t)1 << 20)
@@ -229,6 +230,119 @@ static void test_what_is_read_stays(void)
 	}
 	CHECK_UINT(right, 40);
 	CHECK(counters_of(cache).given_up > 1000);
+	CHECK_UINT(counters_of(cache).faults, 0);
+	cache_close(&cache);
+	scratch_remove(dir);
+}
+
+#define PIN_COUNT 40
+#define PIN_LEN 50000
+
+/* Of one algorithm, as in a repository. */
+static uint64_t pinned_number(uint64_t i)
+{
+	return 5 * i + 3000000;
+}
+
+static int pin_them(const char *dir, uint64_t max_len, struct upkeep_pinned *out)
+{
+	struct oid oids[PIN_COUNT + 1];
+	const struct upkeep_pin pin = {
+		.name = "some", .oids = oids, .count = PIN_COUNT + 1, .max_len = max_len
+	};
+
+	for (uint64_t i = 0; i <= PIN_COUNT; i++) /* one more than there are */
+		oids[i] = oid_of(pinned_number(i));
+	return upkeep_pin(dir, &pin, out, NULL);
+}
+
+static unsigned pinned_right(struct cache *cache)
+{
+	unsigned right = 0;
+
+	for (uint64_t i = 0; i < PIN_COUNT; i++)
+		right += ask(cache, pinned_number(i), PIN_LEN) == RIGHT;
+	return right;
+}
+
+static void fill_past(const char *dir, uint64_t first)
+{
+	struct cache *cache = open_limited(dir);
+
+	CHECK(put_noise(cache, dir, first, 1200, 30000) <= LIMIT * 105 / 100);
+	cache_close(&cache);
+}
+
+static void test_what_is_pinned_stays(void)
+{
+	char *dir = scratch_dir(), *index = path_of(dir, "v1/index");
+	struct cache *cache = open_limited(dir);
+	struct upkeep_pinned pinned;
+	unsigned right;
+
+	for (uint64_t i = 0; i < PIN_COUNT; i++)
+		CHECK_INT(put(cache, pinned_number(i), PIN_LEN), 0);
+	cache_close(&cache);
+	CHECK_INT(pin_them(dir, 1 * MIB, &pinned), -ENOSPC);
+	CHECK_INT(pin_them(dir, LIMIT, &pinned), 0);
+	CHECK_UINT(pinned.objects, PIN_COUNT + 1);
+	CHECK_UINT(pinned.missing, 1);
+	CHECK(pinned.bytes > 0);
+	fill_past(dir, 0);
+	fill_past(dir, 2000);
+	cache = open_limited(dir);
+	CHECK_UINT(pinned_right(cache), PIN_COUNT);
+	/* What was not there when it was pinned stays, too, once it is. */
+	CHECK_INT(put(cache, pinned_number(PIN_COUNT), PIN_LEN), 0);
+	cache_close(&cache);
+	/* And without the index that saw it. */
+	dir_remove(index);
+	fill_past(dir, 4000);
+	fill_past(dir, 6000);
+	cache = open_limited(dir);
+	CHECK_UINT(pinned_right(cache), PIN_COUNT);
+	CHECK_INT(ask(cache, pinned_number(PIN_COUNT), PIN_LEN), RIGHT);
+	cache_close(&cache);
+	CHECK_INT(upkeep_unpin(dir, "other", NULL), -ENOENT);
+	CHECK_INT(upkeep_unpin(dir, "some", NULL), 0);
+	/* Read just now: so the hand passes it twice. */
+	for (uint64_t first = 8000; first < 16000; first += 2000)
+		fill_past(dir, first);
+	cache = open_limited(dir);
+	right = pinned_right(cache);
+	CHECK_MSG(right < PIN_COUNT / 4, "%u are still here", right);
+	cache_close(&cache);
+	free(index);
+	scratch_remove(dir);
+}
+
+static void test_what_is_forgotten_is_given_back(void)
+{
+	char *dir = scratch_dir();
+	struct cache *cache = open_limited(dir);
+	struct upkeep_pinned pinned;
+	struct oid oids[300];
+	uint64_t before, freed, stay;
+
+	for (uint64_t i = 0; i < 150; i++)
+		CHECK_INT(put(cache, pinned_number(i), PIN_LEN), 0);
+	for (uint64_t i = 150; i < 152; i++) /* of blocks */
+		CHECK_INT(put(cache, pinned_number(i), 1000000), 0);
+	cache_flush(cache);
+	cache_close(&cache);
+	CHECK_INT(pin_them(dir, LIMIT, &pinned), 0);
+	before = usage_of(dir);
+	for (uint64_t i = 0; i < 300; i++)
+		oids[i] = oid_of(pinned_number(i));
+	CHECK_INT(upkeep_forget(dir, oids, 300, &freed, &stay, NULL), 0);
+	CHECK_UINT(stay, PIN_COUNT + 1);
+	CHECK_UINT(usage_of(dir), before - freed);
+	CHECK_MSG(freed > before / 3, "%llu of %llu", (unsigned long long)freed,
+		  (unsigned long long)before);
+	cache = open_limited(dir);
+	CHECK_UINT(pinned_right(cache), PIN_COUNT);
+	CHECK_INT(ask(cache, pinned_number(60), PIN_LEN), MISS);
+	CHECK_INT(ask(cache, pinned_number(151), 1000000), MISS);
 	CHECK_UINT(counters_of(cache).faults, 0);
 	cache_close(&cache);
 	scratch_remove(dir);
@@ -560,6 +674,8 @@ int main(int argc, char **argv)
 	TAP_RUN(test_directory_stays_below_its_limit);
 	TAP_RUN(test_a_full_index_makes_room);
 	TAP_RUN(test_what_is_read_stays);
+	TAP_RUN(test_what_is_pinned_stays);
+	TAP_RUN(test_what_is_forgotten_is_given_back);
 	TAP_RUN(test_reading_everything_does_not_stop_it);
 	TAP_RUN(test_objects_of_blocks_go_as_a_whole);
 	TAP_RUN(test_what_is_too_large_is_not_stored);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "base/buf.h"
 #include "base/flag.h"
@@ -22,10 +23,13 @@
 #define CACHE_MIN_LEN ((uint64_t)16 << 20)
 #define SIZE_MAX_LEN ((uint64_t)1 << 50)
 #define FILE_MAX_LEN ((size_t)1 << 20)
+#define SCOPE_SHOWN_LEN 100
 
-static const char *const setting_names[] = { "cache-dir", "cache-size", "log-file",
-					     "log-level", "timeout",	"memory",
-					     "offline",	  "fill",	NULL };
+static const char *const setting_names[] = { "cache-dir", "cache-size", "cache-scope",
+					     "log-file",  "log-level",	"timeout",
+					     "memory",	  "offline",	"fill",
+					     NULL };
+static const char *const scope_names[] = { "all", "host", "repo" };
 
 static int replace(char **where, const char *value)
 {
@@ -36,6 +40,16 @@ static int replace(char **where, const char *value)
 	free(*where);
 	*where = copy;
 	return 0;
+}
+
+static int parse_scope(const char *value, enum cache_scope *out)
+{
+	for (size_t i = 0; i < sizeof(scope_names) / sizeof(*scope_names); i++)
+		if (!strcmp(scope_names[i], value)) {
+			*out = (enum cache_scope)i;
+			return 0;
+		}
+	return -EINVAL;
 }
 
 static int parse_timeout(const char *value, uint64_t *out_ms)
@@ -121,6 +135,13 @@ int settings_set(struct settings *settings, const char *name, const char *value,
 				value);
 		return 0;
 	}
+	if (!strcmp(name, "cache-scope")) {
+		if (parse_scope(value, &settings->cache_scope))
+			return xcp_error_set(err, -EINVAL,
+					     "cache-scope is \"%s\"; it can be all, host or repo",
+					     value);
+		return 0;
+	}
 	if (!strcmp(name, "offline")) {
 		if (flag_parse(value, &settings->offline))
 			return xcp_error_set(err, -EINVAL,
@@ -134,6 +155,59 @@ int settings_set(struct settings *settings, const char *name, const char *value,
 		return 0;
 	}
 	return -ENOENT;
+}
+
+/* ---- when all is said ---- */
+
+/* The daemon lives in "/": paths of the command line must not depend on where it was typed. */
+static int make_absolute(char **path, struct xcp_error *err)
+{
+	char *cwd, *absolute;
+
+	if (!*path || **path == '/')
+		return 0;
+	cwd = getcwd(NULL, 0);
+	if (!cwd || asprintf(&absolute, "%s/%s", cwd, *path) < 0) {
+		free(cwd);
+		return xcp_error_set(err, -ENOMEM, "cannot make %s absolute", *path);
+	}
+	free(cwd);
+	free(*path);
+	*path = absolute;
+	return 0;
+}
+
+/* A name that tells people what it is of, and a hash that tells it from all others. */
+static int enter_scope(struct settings *settings, const char *kind, const char *of)
+{
+	char shown[SCOPE_SHOWN_LEN + 1];
+	char *dir;
+	size_t i;
+
+	for (i = 0; of[i] && i < SCOPE_SHOWN_LEN; i++)
+		shown[i] = isalnum((unsigned char)of[i]) || strchr(".-", of[i]) ? of[i] : '_';
+	shown[i] = '\0';
+	if (asprintf(&dir, "%s/%s-%s-%016llx", settings->cache_dir, kind, shown,
+		     (unsigned long long)XXH3_64bits(of, strlen(of))) < 0)
+		return -ENOMEM;
+	free(settings->cache_dir);
+	settings->cache_dir = dir;
+	return 0;
+}
+
+int settings_settle(struct settings *settings, const struct source *source, struct xcp_error *err)
+{
+	int ret = make_absolute(&settings->cache_dir, err);
+
+	if (!ret)
+		ret = make_absolute(&settings->log_file, err);
+	if (ret || !source || settings->cache_scope == CACHE_SCOPE_ALL)
+		return ret;
+	if (settings->cache_scope == CACHE_SCOPE_HOST)
+		ret = enter_scope(settings, "host", source->host ? source->host : "local");
+	else
+		ret = enter_scope(settings, "repo", source->identity);
+	return ret ? xcp_error_set(err, ret, "out of memory") : 0;
 }
 
 /* ---- files ---- */

@@ -21,9 +21,17 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "remote/hosts.h"
+#include "remote/source.h"
+
+/*
+ * Which repositories share what is cached. An id is a hash, and what is cached under it was checked
+ * against it; but of SHA-1 collisions can be made.
+ */
+enum cache_scope { CACHE_SCOPE_ALL, CACHE_SCOPE_HOST, CACHE_SCOPE_REPO };
 
 struct settings { /* strings owned */
-	char *cache_dir;
+	char *cache_dir; /* after settings_settle() that of the scope */
+	enum cache_scope cache_scope;
 	char *log_file; /* NULL: syslog as a daemon, stderr in front */
 	enum log_level log_level;
 	uint64_t timeout_ms;
@@ -40,13 +48,18 @@ struct settings { /* strings owned */
  */
 int settings_load(const char *config_file, struct settings *out, struct xcp_error *err);
 /*
- * One of them by its name: "cache-dir", "cache-size", "log-file", "log-level", "timeout", "memory",
- * "offline", "fill". -ENOENT for another name.
+ * One of them by its name: "cache-dir", "cache-size", "cache-scope", "log-file", "log-level",
+ * "timeout", "memory", "offline", "fill". -ENOENT for another name.
  */
 int settings_set(struct settings *settings, const char *name, const char *value,
 		 struct xcp_error *err);
 /* A number of bytes, with K, M, G or T behind it for powers of 1024; `min` at least. -EINVAL. */
 int settings_parse_size(const char *value, uint64_t min, uint64_t *out_len);
+/*
+ * When all is said: paths are made absolute, and cache_dir that of the scope which `source` is in
+ * (NULL: of no repository in particular). Once.
+ */
+int settings_settle(struct settings *settings, const struct source *source, struct xcp_error *err);
 void settings_release(struct settings *settings);
 
 #endif

@@ -29,6 +29,8 @@ static const struct option_row rows[] = {
 	{ "cache-dir", 'c', "DIR", "Where the cache is kept, instead of $XDG_CACHE_HOME/xcpfs." },
 	{ "cache-size", 0, "SIZE",
 	  "How much the cache may take, such as 20G (a tenth of the file system, 1G to 64G)." },
+	{ "cache-scope", 0, "SCOPE",
+	  "Who shares what is cached: all (default), host or repo; see SECURITY in xcpfs(1)." },
 	{ "config", 0, "FILE", "Read this configuration after the user's own." },
 	{ "timeout", 't', "SECONDS",
 	  "How long a read waits without any progress before it fails (30)." },
@@ -112,24 +114,6 @@ static int check_options(const char *options, struct xcp_error *err)
 
 	buf_release(&fuse);
 	return ret;
-}
-
-/* The daemon lives in "/": paths of the command line must not depend on where it was typed. */
-static int make_absolute(char **path, struct xcp_error *err)
-{
-	char *cwd, *absolute;
-
-	if (!*path || **path == '/')
-		return 0;
-	cwd = getcwd(NULL, 0);
-	if (!cwd || asprintf(&absolute, "%s/%s", cwd, *path) < 0) {
-		free(cwd);
-		return xcp_error_set(err, -ENOMEM, "cannot make %s absolute", *path);
-	}
-	free(cwd);
-	free(*path);
-	*path = absolute;
-	return 0;
 }
 
 static int check_mountpoint(const char *path, struct xcp_error *err)
@@ -239,11 +223,9 @@ static int run_with(const struct mount_words *words, char *source_text, const ch
 	if (!ret)
 		ret = check_options(words->options, &err);
 	if (!ret)
-		ret = make_absolute(&settings.cache_dir, &err);
-	if (!ret)
-		ret = make_absolute(&settings.log_file, &err);
-	if (!ret)
 		ret = source_parse(source_text, words->ref, settings.hosts, &source, &err);
+	if (!ret)
+		ret = settings_settle(&settings, &source, &err);
 	if (!ret) {
 		launch_conceal(source_text, source.shown);
 		status = EXIT_FAILED;

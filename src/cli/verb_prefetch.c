@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "cli/ask.h"
 #include "cli/launch.h"
+#include "cli/pinning.h"
 #include "cli/serve.h"
 #include "cli/settings.h"
 #include "cli/verb.h"
@@ -24,9 +25,12 @@ static const struct option_row rows[] = {
 	  "Branch, tag or full commit id, instead of the remote's HEAD or @REF." },
 	{ "subdir", 's', "DIR", "What PATHs are below; without PATH, all that is in it." },
 	{ "dry-run", 'n', NULL, "Say what there is and what is missing; bring nothing." },
+	{ "pin", 'p', NULL, "Keep it: nothing else gets its place in the cache till it is unpinned." },
 	{ "cache-dir", 'c', "DIR", "Where the cache is kept, instead of $XDG_CACHE_HOME/xcpfs." },
 	{ "cache-size", 0, "SIZE",
 	  "How much the cache may take, such as 20G (a tenth of the file system, 1G to 64G)." },
+	{ "cache-scope", 0, "SCOPE",
+	  "Who shares what is cached: all (default), host or repo; see SECURITY in xcpfs(1)." },
 	{ "config", 0, "FILE", "Read this configuration after the user's own." },
 	{ "timeout", 't', "SECONDS",
 	  "How long a read waits without any progress before it fails (30)." },
@@ -41,7 +45,7 @@ struct prefetch_words { /* strings borrowed from argv */
 	const char *ref, *subdir, *config;
 	const char *const *paths;
 	size_t path_count;
-	bool dry, as_json, level_given;
+	bool dry, pin, as_json, level_given;
 	struct {
 		const char *name, *value;
 	} settings[16];
@@ -60,6 +64,8 @@ static int take_option(void *arg, const char *name, const char *value)
 		words->subdir = value;
 	else if (!strcmp(name, "config"))
 		words->config = value;
+	else if (!strcmp(name, "pin"))
+		words->pin = true;
 	else if (!strcmp(name, "dry-run"))
 		words->dry = true;
 	else if (!strcmp(name, "json"))
@@ -167,6 +173,26 @@ static int start(struct serve_config *config, struct prefetch_words *words, stru
 	return serve_without_mount(config, bring, words, err);
 }
 
+/* When all of it is on the disk, and the cache closed. */
+static int pin(const struct prefetch_words *words, const struct serve_config *config,
+	       struct xcp_error *err)
+{
+	const struct pinning pinning = { .settings = config->settings,
+					 .source = config->source,
+					 .subdir = words->subdir,
+					 .paths = words->paths,
+					 .path_count = words->path_count };
+	struct upkeep_pinned pinned;
+	int ret = pinning_pin(&pinning, &pinned, err);
+
+	if (ret || !pinned.missing)
+		return ret;
+	return xcp_error_set(err, -ENOSPC,
+			     "it is pinned, but %" PRIu64 " of %" PRIu64 " objects are not in the "
+			     "cache any more; raise cache-size and prefetch again",
+			     pinned.missing, pinned.objects);
+}
+
 static int load_settings(const struct prefetch_words *words, struct settings *out,
 			 struct xcp_error *err)
 {
@@ -188,6 +214,8 @@ static int run_with(struct prefetch_words *words, char *source_text)
 
 	if (!ret)
 		ret = source_parse(source_text, words->ref, settings.hosts, &source, &err);
+	if (!ret)
+		ret = settings_settle(&settings, &source, &err);
 	if (!ret) {
 		const struct log_config log = { .level = settings.log_level, .to_stderr = true };
 		struct serve_config config = { .settings = &settings,
@@ -199,6 +227,8 @@ static int run_with(struct prefetch_words *words, char *source_text)
 		ret = log_open(&log, &err);
 		if (!ret)
 			ret = start(&config, words, &err);
+		if (!ret && words->pin)
+			ret = pin(words, &config, &err);
 	}
 	if (ret)
 		fprintf(stderr, "xcpfs: %s\n", err.message);
@@ -222,6 +252,8 @@ static int run(const struct verb *verb, int argc, char **argv)
 		return EXIT_USAGE;
 	if (count < 1)
 		return verb_usage(verb, "a SOURCE is needed");
+	if (words.pin && words.dry)
+		return verb_usage(verb, "--dry-run brings nothing that --pin could keep");
 	words.paths = (const char *const *)operands + 1;
 	words.path_count = (size_t)count - 1;
 	return run_with(&words, operands[0]);

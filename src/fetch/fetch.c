@@ -361,10 +361,9 @@ bool fetch_is_settled(struct fetch *fetch, const struct oid *oid)
 
 /* ---- facts ---- */
 
-/* The repository's identity, a NUL, the key. */
-static int fact_key(struct fetch *fetch, const char *key, struct buf *out)
+int fetch_fact_key(const char *identity, const char *key, struct buf *out)
 {
-	int status = buf_add(out, fetch->config.identity, strlen(fetch->config.identity) + 1);
+	int status = buf_add(out, identity, strlen(identity) + 1);
 
 	return status ? status : buf_add_str(out, key);
 }
@@ -373,7 +372,7 @@ int fetch_fact_put(struct fetch *fetch, const char *kind, const char *key, const
 		   size_t value_len)
 {
 	struct buf full = BUF_INIT;
-	int status = fact_key(fetch, key, &full);
+	int status = fetch_fact_key(fetch->config.identity, key, &full);
 
 	if (!status)
 		status = cache_fact_put(fetch->config.cache, kind, full.data, full.len, value,
@@ -386,7 +385,7 @@ int fetch_fact_get(struct fetch *fetch, const char *kind, const char *key, struc
 		   int64_t *out_stored_s)
 {
 	struct buf full = BUF_INIT;
-	int status = fact_key(fetch, key, &full);
+	int status = fetch_fact_key(fetch->config.identity, key, &full);
 
 	if (!status)
 		status = cache_fact_get(fetch->config.cache, kind, full.data, full.len, out,

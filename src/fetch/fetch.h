@@ -269,6 +269,9 @@ bool fetch_known(struct fetch *fetch, const struct oid *oid, enum object_type *o
 		 uint64_t *out_size);
 bool fetch_has(struct fetch *fetch, const struct oid *oid); /* the content */
 
+/* The key in the cache of a fact about a repository: its identity, a NUL, the key. */
+int fetch_fact_key(const char *identity, const char *key, struct buf *out);
+
 /*
  * Facts of this repository's scope, for layers that do not know the cache: as cache_fact_put() and
  * cache_fact_get().

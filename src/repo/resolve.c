@@ -16,7 +16,6 @@
 #include "repo/near.h"
 #include "repo/step.h"
 
-#define FACT_REF "ref"
 #define PEEL_MAX 16 /* tags of tags */
 #define COMMIT_MAX_LEN ((size_t)16 << 20)
 
@@ -31,7 +30,7 @@ static int recall(const struct resolve_config *config, struct resolved *out)
 {
 	struct buf value = BUF_INIT;
 	int64_t stored_s = 0;
-	int ret = fetch_fact_get(config->fetch, FACT_REF, ref_name(config), &value, &stored_s);
+	int ret = fetch_fact_get(config->fetch, RESOLVE_FACT, ref_name(config), &value, &stored_s);
 
 	if (ret == 0)
 		ret = oid_from_hex((const char *)value.data, value.len, &out->commit);
@@ -51,7 +50,7 @@ void resolve_remember(const struct resolve_config *config, const struct resolved
 	if (resolved->from_cache)
 		return;
 	oid_to_hex(&resolved->commit, hex);
-	ret = fetch_fact_put(config->fetch, FACT_REF, ref_name(config), hex, strlen(hex));
+	ret = fetch_fact_put(config->fetch, RESOLVE_FACT, ref_name(config), hex, strlen(hex));
 	if (ret)
 		log_debug("repo: cannot remember %s: %s", ref_name(config), strerror(-ret));
 }

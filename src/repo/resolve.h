@@ -27,6 +27,9 @@
  */
 void resolve_expect(struct remote *remote, const char *name);
 
+/* Facts of this kind, by the name of the ref ("HEAD" for none): the commit's id as text. */
+#define RESOLVE_FACT "ref"
+
 struct resolve_config {
 	struct fetch *fetch;   /* borrowed */
 	struct remote *remote; /* borrowed; may be NULL with offline */
