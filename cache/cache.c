@@ -995,6 +995,8 @@ void cache_counters(struct cache *cache, struct cache_counters *out)
 	out->rebuild_left = counted(&c->rebuild_left);
 	out->given_up = counted(&c->given_up);
 	out->given_up_bytes = counted(&c->given_up_bytes);
+	out->repacked = counted(&c->repacked);
+	out->repacked_bytes = counted(&c->repacked_bytes);
 	lock_take(&cache->lock);
 	out->pending = cache->pending.count;
 	out->pending_bytes = cache->pending.content_bytes;

@@ -31,6 +31,7 @@ enum fault_kind { FAULT_RECORD, FAULT_VALUE, FAULT_INDEX, FAULT_STORE, FAULT_KIN
 struct counters {
 	_Atomic uint64_t hits, misses, puts, put_bytes, dropped, stored_bytes, faults;
 	_Atomic uint64_t given_up, given_up_bytes;
+	_Atomic uint64_t repacked, repacked_bytes;
 	_Atomic uint64_t rebuild_left;
 };
 

@@ -295,7 +295,8 @@ static void train(struct course *course)
 	len = codec_train(course->samples, course->lens, first, course->result.data,
 			  DICTIONARY_MAX_LEN);
 	dictionary = len ? codec_dictionary_new(1, course->result.data, len) : NULL;
-	if (!dictionary || codec_dictionary_prepare(dictionary, course->result.data, len)) {
+	if (!dictionary || codec_dictionary_prepare(dictionary, course->result.data, len) ||
+	    !codec_dictionary_ready(dictionary, CODEC_MEDIUM)) {
 		codec_dictionary_free(dictionary);
 		return;
 	}

@@ -17,7 +17,6 @@
 #include "cache/bytes.h"
 #include "cache/pins.h"
 
-#define PAGE_LEN 4096u
 /* Any record is shorter. */
 #define CHUNK_MIN_LEN ((size_t)256 * 1024)
 
@@ -406,19 +405,6 @@ int hand_step(struct hand *hand, const struct store *store, struct recency *rece
 
 /* ---- giving back ---- */
 
-/* The first page has the segment's header. */
-bool hand_punch(int fd, uint64_t from, uint64_t to)
-{
-	from = (from + PAGE_LEN - 1) / PAGE_LEN * PAGE_LEN;
-	to = to / PAGE_LEN * PAGE_LEN;
-	if (from < PAGE_LEN)
-		from = PAGE_LEN;
-	if (from >= to)
-		return true;
-	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
-			 (off_t)(to - from)) == 0;
-}
-
 void hand_give_back(struct hand *hand, const struct store *store)
 {
 	const struct hand_step *step = &hand->step;
@@ -438,8 +424,8 @@ void hand_give_back(struct hand *hand, const struct store *store)
 
 		/* With the rest of the page that the step before could not give back. */
 		if (i == 0 && !hand->after_pinned)
-			from -= from % PAGE_LEN;
-		hand->holes = hand_punch(hand->fd, from, step->holes[i].to) || errno != EOPNOTSUPP;
+			from -= from % SEGMENT_PAGE_LEN;
+		hand->holes = segment_punch(hand->fd, from, step->holes[i].to) || errno != EOPNOTSUPP;
 	}
 	if (step->head >= hand->file_len)
 		hand_close(hand);

@@ -68,12 +68,6 @@ struct hand *hand_new(void); /* NULL when out of memory */
 void hand_free(struct hand *hand);
 
 /*
- * Gives [from, to) of a segment back to the file system: the whole pages in it, never the first one
- * of the file. False with errno where that cannot be.
- */
-bool hand_punch(int fd, uint64_t from, uint64_t to);
-
-/*
  * What is pinned by now. Where that changed since this index last saw it, what the hand went past
  * because of a pin is before it again.
  */

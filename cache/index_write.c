@@ -204,24 +204,48 @@ static int apply_stored(struct index *index, MDB_txn *txn, const struct index_op
 	return apply_object(index, txn, &op->oid, &stored);
 }
 
-static int apply_move(struct index *index, MDB_txn *txn, const struct index_op *op)
+/* It may have become smaller on the way. */
+static uint64_t stored_after_move(uint64_t stored_bytes, const struct index_op *op)
+{
+	uint64_t less = record_len(op->from.stored_len), more = record_len(op->place.stored_len);
+
+	return stored_bytes > less ? stored_bytes - less + more : more;
+}
+
+static int move_block(struct index *index, MDB_txn *txn, const struct index_op *op)
 {
 	struct index_object known = { .content = CONTENT_NONE };
 	struct place place = { .segment = 0 };
+	int rc = index_txn_block(index, txn, &op->oid, op->block, &place);
+
+	if (rc)
+		return look_failed(rc);
+	if (!place_equal(&place, &op->from))
+		return 0;
+	rc = apply_block(index, txn, op);
+	if (rc || op->from.stored_len == op->place.stored_len)
+		return rc;
+	rc = index_txn_object(index, txn, &op->oid, &known);
+	if (rc || (known.content != CONTENT_BLOCKS && known.content != CONTENT_PARTIAL))
+		return look_failed(rc);
+	known.stored_bytes = stored_after_move(known.stored_bytes, op);
+	return apply_object(index, txn, &op->oid, &known);
+}
+
+static int apply_move(struct index *index, MDB_txn *txn, const struct index_op *op)
+{
+	struct index_object known = { .content = CONTENT_NONE };
 	int rc;
 
-	if (!op->whole) {
-		rc = index_txn_block(index, txn, &op->oid, op->block, &place);
-		if (rc)
-			return look_failed(rc);
-		return place_equal(&place, &op->from) ? apply_block(index, txn, op) : 0;
-	}
+	if (!op->whole)
+		return move_block(index, txn, op);
 	rc = index_txn_object(index, txn, &op->oid, &known);
 	if (rc)
 		return look_failed(rc);
 	if (known.content != CONTENT_RECORD || !place_equal(&known.place, &op->from))
 		return 0;
 	known.place = op->place;
+	known.stored_bytes = record_len(op->place.stored_len);
 	return apply_object(index, txn, &op->oid, &known);
 }
 

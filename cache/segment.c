@@ -783,3 +783,56 @@ void segment_writer_push(struct segment_writer *writer)
 {
 	sync_file_range(writer->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 }
+
+/* ---- giving back ---- */
+
+bool segment_punch(int fd, uint64_t from, uint64_t to)
+{
+	from = (from + SEGMENT_PAGE_LEN - 1) / SEGMENT_PAGE_LEN * SEGMENT_PAGE_LEN;
+	to = to / SEGMENT_PAGE_LEN * SEGMENT_PAGE_LEN;
+	if (from < SEGMENT_PAGE_LEN)
+		from = SEGMENT_PAGE_LEN; /* the segment's header */
+	if (from >= to)
+		return true;
+	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
+			 (off_t)(to - from)) == 0;
+}
+
+static int place_order(const void *a, const void *b)
+{
+	const struct place *x = a, *y = b;
+
+	if (x->segment != y->segment)
+		return x->segment < y->segment ? -1 : 1;
+	return x->off < y->off ? -1 : x->off > y->off;
+}
+
+static void punch_named(int segments_fd, uint64_t segment, uint64_t from, uint64_t to)
+{
+	char name[SEGMENT_NAME_LEN];
+	int fd;
+
+	segment_name(segment, name);
+	fd = openat(segments_fd, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	segment_punch(fd, from, to);
+	close(fd);
+}
+
+void segments_give_back(int segments_fd, struct place *places, size_t count)
+{
+	size_t next;
+
+	if (count > 0)
+		qsort(places, count, sizeof(*places), place_order);
+	for (size_t i = 0; i < count; i = next) {
+		uint64_t to = places[i].off;
+
+		for (next = i; next < count && places[next].segment == places[i].segment &&
+			       places[next].off == to;
+		     next++)
+			to += record_len(places[next].stored_len);
+		punch_named(segments_fd, places[i].segment, places[i].off, to);
+	}
+}

@@ -107,6 +107,15 @@ ssize_t segment_pread(int fd, void *data, size_t len, uint64_t off);
 /* `off`, or where there is something again when it lies in a hole; file_len when there is not. */
 uint64_t segment_skip_hole(int fd, uint64_t off, uint64_t file_len);
 
+/*
+ * Gives [from, to) of a segment back to the file system: the whole pages in it, never the first one
+ * of the file. False with errno where that cannot be.
+ */
+#define SEGMENT_PAGE_LEN 4096u
+bool segment_punch(int fd, uint64_t from, uint64_t to);
+/* The same of records that nobody needs any more, neighbours together; sorts `places`. */
+void segments_give_back(int segments_fd, struct place *places, size_t count);
+
 #define SEGMENT_NAME_LEN 17
 void segment_name(uint64_t id, char out[SEGMENT_NAME_LEN]);
 int segment_name_parse(const char *name, uint64_t *out); /* -EINVAL when it is none */

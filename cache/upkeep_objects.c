@@ -2,12 +2,9 @@
  * upkeep_objects: what is done to some objects by name: pinned, unpinned, forgotten.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "cache/hand.h"
 #include "cache/index.h"
 #include "cache/pins.h"
 #include "cache/segment.h"
@@ -332,39 +329,6 @@ static int portion(struct forgetting *f, const struct oid *oids, size_t count,
 	return rc;
 }
 
-static int place_order(const void *a, const void *b)
-{
-	const struct place *x = a, *y = b;
-
-	if (x->segment != y->segment)
-		return x->segment < y->segment ? -1 : 1;
-	return x->off < y->off ? -1 : x->off > y->off;
-}
-
-/* Neighbours together: what is given back are whole pages. */
-static void give_back(struct forgetting *f)
-{
-	char name[SEGMENT_NAME_LEN];
-
-	qsort(f->places, f->place_count, sizeof(*f->places), place_order);
-	for (size_t i = 0, next; i < f->place_count; i = next) {
-		uint64_t from = f->places[i].off, to = from;
-		int fd;
-
-		for (next = i; next < f->place_count &&
-			       f->places[next].segment == f->places[i].segment &&
-			       f->places[next].off == to;
-		     next++)
-			to += record_len(f->places[next].stored_len);
-		segment_name(f->places[i].segment, name);
-		fd = openat(f->store->segments_fd, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
-		if (fd < 0)
-			continue;
-		hand_punch(fd, from, to);
-		close(fd);
-	}
-}
-
 static int forget(struct forgetting *f, const struct oid *oids, size_t count,
 		  struct xcp_error *err)
 {
@@ -378,7 +342,7 @@ static int forget(struct forgetting *f, const struct oid *oids, size_t count,
 		rc = portion(f, oids + i, count - i < PORTION_COUNT ? count - i : PORTION_COUNT,
 			     err);
 	if (rc == 0)
-		give_back(f);
+		segments_give_back(f->store->segments_fd, f->places, f->place_count);
 	return rc;
 }
 

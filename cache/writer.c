@@ -17,8 +17,9 @@
 
 #include "base/clock.h"
 #include "cache/cache_internal.h"
-#include "cache/codec.h"
+#include "cache/packer.h"
 #include "cache/rebuild.h"
+#include "cache/repack.h"
 #include "cache/room.h"
 
 #define BATCH_MAX_COUNT 1024
@@ -32,6 +33,7 @@
 #define CLOSE_LARGE_MS 5000
 #define DRAIN_MS 1000
 #define PUBLISH_MS 60000
+#define REPACK_IDLE_MS 2000
 #define REBUILD_FIRST_MS 5000
 #define REBUILD_SAY_LEN ((uint64_t)64 << 20)
 #define FULL_MIN_LEN ((uint64_t)1 << 20)
@@ -55,11 +57,8 @@ struct writer {
 	struct room *room;
 	bool was_forced; /* the disk is full, and room was made by force since it last was not */
 	struct rebuild *rebuild; /* while something is left of it */
-	struct trainer *trainer;
-	/* for what is packed now, and how hard to try; NULL: none */
-	struct codec_dictionary *dictionaries[DICTIONARY_KIND_COUNT];
-	enum codec_effort effort;
-	struct codec *codec;
+	struct packer packer;
+	struct repack *repack;
 	uint8_t *raw; /* one block of a content in a file */
 
 	struct entry entries[BATCH_MAX_COUNT];
@@ -72,6 +71,7 @@ struct writer {
 	uint64_t sick_ms, sick_pause_ms; /* when the disk was left alone last, and for how long */
 	bool sick;			 /* just now */
 	uint64_t next_try_ms;
+	uint64_t repack_ms; /* not before */
 	uint64_t stop_ms;
 	bool trash_left;
 };
@@ -191,14 +191,6 @@ static void nap_ms(unsigned ms)
 	nanosleep(&t, NULL);
 }
 
-static void dictionaries_forget(struct writer *w)
-{
-	for (unsigned kind = 0; kind < DICTIONARY_KIND_COUNT; kind++) {
-		codec_dictionary_free(w->dictionaries[kind]);
-		w->dictionaries[kind] = NULL;
-	}
-}
-
 static void writer_retire_store(struct writer *w)
 {
 	struct cache *cache = w->cache;
@@ -207,7 +199,8 @@ static void writer_retire_store(struct writer *w)
 
 	segment_writer_close(&w->segment);
 	rebuild_end(w);
-	dictionaries_forget(w);
+	packer_forget(&w->packer);
+	repack_forget(w->repack);
 	lock_take(&cache->lock);
 	store = cache->store;
 	cache_store_set_locked(cache, NULL);
@@ -238,8 +231,6 @@ static bool retired_is_gone(struct writer *w)
 	return !w->retired;
 }
 
-static void dictionaries_choose(struct writer *w, const struct store *store);
-
 static int writer_open_store(struct writer *w, struct xcp_error *err)
 {
 	struct cache *cache = w->cache;
@@ -259,7 +250,7 @@ static int writer_open_store(struct writer *w, struct xcp_error *err)
 	if (rc)
 		return rc;
 	rebuild_first(w, store);
-	dictionaries_choose(w, store);
+	packer_choose(&w->packer, store->dictionaries);
 	lock_take(&cache->lock);
 	cache_store_set_locked(cache, store);
 	lock_give(&cache->lock);
@@ -377,30 +368,6 @@ static const uint8_t *raw_block(struct writer *w, const struct content *content,
 	return w->raw;
 }
 
-/* Packs into the records, with a dictionary where there is one; learns for the next one. */
-static void pack_body(struct writer *w, struct record_header *header, const uint8_t *raw,
-		      size_t len, uint8_t *out, size_t *out_len)
-{
-	enum dictionary_kind kind = header->type == RECORD_OBJECT ?
-					    dictionary_kind_of(header->object_type, len) :
-					    DICTIONARY_NONE;
-	const struct codec_dictionary *dictionary = kind == DICTIONARY_NONE ? NULL :
-									      w->dictionaries[kind];
-	size_t without;
-
-	if (kind != DICTIONARY_NONE)
-		trainer_offer(w->trainer, kind, raw, len);
-	if (dictionary && trainer_wants_comparison(w->trainer, kind)) {
-		codec_pack(w->codec, w->effort, NULL, raw, len, out, &without);
-		header->codec = codec_pack(w->codec, w->effort, dictionary, raw, len, out, out_len);
-		trainer_compare(w->trainer, kind, *out_len, without);
-	} else {
-		header->codec = codec_pack(w->codec, w->effort, dictionary, raw, len, out, out_len);
-	}
-	if (dictionary && header->codec == CODEC_ZSTD)
-		header->dictionary = codec_dictionary_id(dictionary);
-}
-
 /* Puts one record behind the others; its place is relative to them. */
 static int pack_bytes(struct writer *w, struct record_header header, const uint8_t *raw, size_t len,
 		      struct place *out)
@@ -411,7 +378,7 @@ static int pack_bytes(struct writer *w, struct record_header header, const uint8
 	if (buf_reserve(&w->records, RECORD_HEADER_LEN + codec_bound(len) + 8))
 		return -ENOMEM;
 	bytes = w->records.data + start;
-	pack_body(w, &header, raw, len, bytes + RECORD_HEADER_LEN, &stored_len);
+	packer_pack(&w->packer, &header, raw, len, bytes + RECORD_HEADER_LEN, &stored_len);
 	header.raw_len = (uint32_t)len;
 	header.stored_len = (uint32_t)stored_len;
 	header.body_check = record_body_check(bytes + RECORD_HEADER_LEN, stored_len);
@@ -708,6 +675,7 @@ static void batch_clear(struct writer *w)
 	w->records.len = 0;
 	w->op_count = 0;
 	w->base = 0;
+	w->packer.poor = false;
 }
 
 static bool is_forget(const struct pending_item *item)
@@ -722,6 +690,8 @@ static int prepare_all(struct writer *w, bool forgets, struct xcp_error *err)
 		if (is_forget(w->entries[i].item) == forgets && prepare_entry(w, &w->entries[i]))
 			return xcp_error_set(err, -ENOMEM,
 					     "cannot write to the cache: out of memory");
+	if (!forgets)
+		packer_end(&w->packer);
 	return 0;
 }
 
@@ -729,7 +699,8 @@ static int prepare_all(struct writer *w, bool forgets, struct xcp_error *err)
 
 static bool has_place(const struct index_op *op)
 {
-	return op->kind == OP_OBJECT || op->kind == OP_BLOCK || op->kind == OP_PART;
+	return op->kind == OP_OBJECT || op->kind == OP_BLOCK || op->kind == OP_PART ||
+	       op->kind == OP_MOVE;
 }
 
 /* Closes the gap of an entry that another process wrote meanwhile. */
@@ -835,6 +806,8 @@ static int commit_locked(struct writer *w, struct xcp_error *err)
 	if (rc && len > 0)
 		segment_rewind(w->segment, tail);
 	if (rc == 0) {
+		if (w->packer.poor && len > 0)
+			repack_note(w->repack, segment_writer_id(w->segment), tail, tail + len);
 		limit_written(&w->room->limit, len);
 		atomic_fetch_add_explicit(&w->cache->counters.stored_bytes, len,
 					  memory_order_relaxed);
@@ -906,23 +879,6 @@ static int batch_write(struct writer *w, struct xcp_error *err)
 
 /* ---- dictionaries ---- */
 
-/* Those that others made, or this process before. */
-static void dictionaries_choose(struct writer *w, const struct store *store)
-{
-	for (enum dictionary_kind kind = 0; kind < DICTIONARY_KIND_COUNT; kind++) {
-		unsigned count;
-		uint32_t id = dictionaries_newest(store->dictionaries, kind, &count);
-
-		codec_dictionary_free(w->dictionaries[kind]);
-		w->dictionaries[kind] = id ? dictionaries_get_to_pack(store->dictionaries, id) :
-					     NULL;
-		if (w->dictionaries[kind] || count >= DICTIONARY_MAX_COUNT)
-			trainer_settle(w->trainer, kind);
-		else
-			trainer_unsettle(w->trainer, kind);
-	}
-}
-
 static int dictionary_pack(struct writer *w, enum dictionary_kind kind, const struct buf *bytes,
 			   struct xcp_error *err)
 {
@@ -959,9 +915,9 @@ static void dictionaries_take(struct writer *w)
 	for (enum dictionary_kind kind = 0; store && kind < DICTIONARY_KIND_COUNT; kind++) {
 		struct buf bytes = BUF_INIT;
 
-		if (trainer_take(w->trainer, kind, &bytes) &&
+		if (trainer_take(w->packer.trainer, kind, &bytes) &&
 		    dictionary_pack(w, kind, &bytes, NULL) == 0 && commit(w, NULL) == 0)
-			dictionaries_choose(w, store);
+			packer_choose(&w->packer, store->dictionaries);
 		buf_release(&bytes);
 	}
 }
@@ -1062,22 +1018,14 @@ static void batch_failed(struct writer *w, int rc)
 
 /* ---- one attempt ---- */
 
-/* Whoever has to wait for room must not wait for small sizes. */
-static enum codec_effort effort_for_locked(const struct writer *w)
-{
-	const struct pending *pending = &w->cache->pending;
-
-	if (w->cache->stopping || pending->len > pending->max_len / 3 * 2)
-		return CODEC_FAST;
-	return pending->len > pending->max_len / 3 ? CODEC_MEDIUM : CODEC_SMALL;
-}
-
 static size_t take_small(struct writer *w)
 {
 	struct pending_item *items[BATCH_MAX_COUNT];
 
+	const struct pending *pending = &w->cache->pending;
+
 	lock_take(&w->cache->lock);
-	w->effort = effort_for_locked(w);
+	packer_begin(&w->packer, pending->len, pending->max_len, w->cache->stopping);
 	w->entry_count =
 		pending_take_locked(&w->cache->pending, items, BATCH_MAX_COUNT, BATCH_MAX_LEN);
 	lock_give(&w->cache->lock);
@@ -1175,6 +1123,71 @@ static bool trash_step(struct writer *w)
 	return true;
 }
 
+/* ---- idle ---- */
+
+static int repack_one(struct writer *w, const struct repack_record *record)
+{
+	struct place place;
+	struct index_op *op;
+	int rc = pack_bytes(w, record->header, record->raw->data, record->raw->len, &place);
+
+	op = rc ? NULL : op_new(w, OP_MOVE);
+	if (!op)
+		return -ENOMEM;
+	op->oid = record->header.oid;
+	op->block = record->header.block_index;
+	op->whole = record->header.type != RECORD_BLOCK;
+	op->from = record->from;
+	op->place = place;
+	return 0;
+}
+
+static int repack_prepare(struct writer *w, const struct repack_portion *portion)
+{
+	int rc = 0;
+
+	w->entry_count = 0;
+	batch_clear(w);
+	w->packer.effort = CODEC_IDLE;
+	for (size_t i = 0; i < portion->count && rc == 0; i++)
+		rc = repack_one(w, &portion->v[i]);
+	w->packer.poor = false;
+	return rc;
+}
+
+static void repack_count(struct writer *w)
+{
+	uint64_t records = 0, bytes = 0;
+
+	for (size_t i = 0; i < w->op_count; i++) {
+		const struct index_op *op = &w->ops[i];
+
+		if (op->kind != OP_MOVE)
+			continue;
+		records++;
+		bytes += record_len(op->from.stored_len) - record_len(op->place.stored_len);
+	}
+	atomic_fetch_add_explicit(&w->cache->counters.repacked, records, memory_order_relaxed);
+	atomic_fetch_add_explicit(&w->cache->counters.repacked_bytes, bytes, memory_order_relaxed);
+}
+
+/* Half of the time at most: others may want the processor. */
+static void repack_go_on(struct writer *w, struct store *store)
+{
+	struct repack_portion portion;
+	uint64_t began_ms = clock_ms();
+
+	repack_look(w->repack, store, &portion);
+	if (repack_prepare(w, &portion) == 0 && repack_pays(&portion, w->records.len) &&
+	    commit(w, NULL) == 0) {
+		repack_give_back(w->repack, store, &portion);
+		limit_changed(&w->room->limit);
+		repack_count(w);
+	}
+	repack_portion_release(&portion);
+	w->repack_ms = 2 * clock_ms() - began_ms + 1;
+}
+
 /* Something that can wait, and is never urgent. */
 static void idle_step(struct writer *w)
 {
@@ -1216,6 +1229,18 @@ static bool work_wait(struct writer *w)
 		if (w->trash_left || w->rebuild) {
 			lock_give(&cache->lock);
 			idle_step(w);
+			lock_take(&cache->lock);
+			continue;
+		}
+		if (repack_is_due(w->repack) && cache->store) {
+			uint64_t now = clock_ms();
+
+			if (now < w->repack_ms) {
+				lock_cond_wait_ms(&cache->work, &cache->lock, w->repack_ms - now);
+				continue;
+			}
+			lock_give(&cache->lock);
+			repack_go_on(w, cache->store);
 			lock_take(&cache->lock);
 			continue;
 		}
@@ -1285,6 +1310,7 @@ static void *writer_run(void *arg)
 		if (is_stopping(w) && clock_ms() > w->stop_ms + CLOSE_LARGE_MS)
 			drop_rest(w, true);
 		rc = attempt(w);
+		w->repack_ms = clock_ms() + REPACK_IDLE_MS;
 		if (rc && is_stopping(w))
 			break;
 	}
@@ -1296,9 +1322,9 @@ static void writer_free(struct writer *w)
 {
 	if (!w)
 		return;
-	codec_free(w->codec);
+	packer_release(&w->packer);
+	repack_free(w->repack);
 	room_free(w->room);
-	trainer_free(w->trainer);
 	rebuild_free(w->rebuild);
 	buf_release(&w->records);
 	free(w->ops);
@@ -1313,11 +1339,10 @@ static struct writer *writer_new(struct cache *cache)
 	if (!w)
 		return NULL;
 	w->cache = cache;
-	w->codec = codec_new();
+	w->repack = repack_new();
 	w->raw = malloc(CACHE_BLOCK_LEN);
 	w->room = room_new(cache->size_max_len);
-	w->trainer = trainer_new();
-	if (w->codec && w->raw && w->room && w->trainer)
+	if (packer_init(&w->packer) == 0 && w->repack && w->raw && w->room)
 		return w;
 	writer_free(w);
 	return NULL;

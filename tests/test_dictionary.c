@@ -113,6 +113,7 @@ static void test_what_is_alike_gives_a_dictionary(void)
 		codec_pack(codec, CODEC_SMALL, NULL, text, len, packed, &packed_len);
 		without += packed_len;
 		for (unsigned effort = 0; effort < CODEC_EFFORT_COUNT; effort++) {
+			CHECK(codec_dictionary_ready(dictionary, (enum codec_effort)effort));
 			CHECK_INT(codec_pack(codec, (enum codec_effort)effort, dictionary, text,
 					     len, packed, &packed_len),
 				  CODEC_ZSTD);
@@ -214,6 +215,71 @@ static void test_a_cache_gets_one_and_keeps_it(void)
 	scratch_remove(dir);
 }
 
+static uint64_t du_sum;
+
+static int du_add(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+	(void)path, (void)ftw;
+	if (flag == FTW_F)
+		du_sum += (uint64_t)st->st_blocks * 512;
+	return 0;
+}
+
+static uint64_t du(const char *dir)
+{
+	char *segments = path_of(dir, "v1/segments");
+
+	du_sum = 0;
+	nftw(segments, du_add, 16, FTW_PHYS);
+	free(segments);
+	return du_sum;
+}
+
+static uint64_t stored_of_object(struct cache *cache, uint64_t n)
+{
+	struct oid oid = oid_of(n);
+	struct cache_stat stat = { .stored_bytes = 0 };
+
+	return cache_stat(cache, &oid, &stat) ? 0 : stat.stored_bytes;
+}
+
+/* What was packed before there was a dictionary, once nothing else is to be done. */
+static void test_what_was_packed_early_is_packed_again(void)
+{
+	char *dir = scratch_dir(), *index = path_of(dir, "v1/index");
+	struct cache *cache = open_at(dir);
+	uint64_t before, first, n = 0, disk;
+
+	before = stored_of(cache, n, 200);
+	first = stored_of_object(cache, 10);
+	CHECK(first > 0);
+	/* Till there is one: what comes then is smaller. */
+	for (n = 1000; stored_of(cache, n, 200) * 10 > before * 9 && n < 200000; n += 200)
+		usleep(n > 5000 ? 100000 : 0);
+	disk = du(dir);
+	for (unsigned i = 0; i < 600 && counters_of(cache).repacked < 200; i++)
+		usleep(100000);
+	CHECK_MSG(counters_of(cache).repacked >= 200, "%llu",
+		  (unsigned long long)counters_of(cache).repacked);
+	CHECK(counters_of(cache).repacked_bytes > before / 20);
+	CHECK(stored_of_object(cache, 10) < first);
+	CHECK(du(dir) < disk);
+	for (uint64_t k = 0; k < 200; k++)
+		CHECK_INT(ask_source(cache, k), RIGHT);
+	for (uint64_t k = 1000; k < n; k += 7)
+		CHECK_INT(ask_source(cache, k), RIGHT);
+	CHECK_UINT(counters_of(cache).faults, 0);
+	cache_close(&cache);
+	dir_remove(index);
+	cache = open_at(dir);
+	for (uint64_t k = 0; k < 200; k++)
+		CHECK_INT(ask_source(cache, k), RIGHT);
+	CHECK_UINT(counters_of(cache).faults, 0);
+	cache_close(&cache);
+	free(index);
+	scratch_remove(dir);
+}
+
 int main(int argc, char **argv)
 {
 	(void)argc;
@@ -222,5 +288,6 @@ int main(int argc, char **argv)
 	TAP_RUN(test_noise_gives_none);
 	TAP_RUN(test_one_that_does_not_pay_any_more_is_replaced);
 	TAP_RUN(test_a_cache_gets_one_and_keeps_it);
+	TAP_RUN(test_what_was_packed_early_is_packed_again);
 	return tap_done();
 }

@@ -196,6 +196,7 @@ static void add_cache(const struct serve *serve, json_t *out)
 	json_object_set_new(out, "cache_pending_bytes", json_count(counters.pending_bytes));
 	json_object_set_new(out, "cache_dropped", json_count(counters.dropped));
 	json_object_set_new(out, "cache_given_up", json_count(counters.given_up));
+	json_object_set_new(out, "cache_repacked", json_count(counters.repacked));
 	json_object_set_new(out, "cache_faults", json_count(counters.faults));
 }
 
