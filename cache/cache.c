@@ -545,7 +545,8 @@ int cache_stat(struct cache *cache, const struct oid *oid, struct cache_stat *ou
 /* ---- claims ---- */
 
 _Static_assert((int)CACHE_CLAIM_OBJECT == (int)CLAIM_OBJECT &&
-		       (int)CACHE_CLAIM_BELOW == (int)CLAIM_BELOW,
+		       (int)CACHE_CLAIM_BELOW == (int)CLAIM_BELOW &&
+		       (int)CACHE_CLAIM_SIZES == (int)CLAIM_SIZES,
 	       "one is cast to the other");
 
 /* A new reference, or NULL. */

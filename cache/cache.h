@@ -163,7 +163,7 @@ int cache_put_sizes(struct cache *cache, const struct cache_size *sizes, size_t 
  *	cache_claim true ---> fetch, cache_put ... ---> cache_unclaim
  *	            false ---> look into the cache from time to time; try again; not for ever
  */
-enum cache_claim { CACHE_CLAIM_OBJECT, CACHE_CLAIM_BELOW };
+enum cache_claim { CACHE_CLAIM_OBJECT, CACHE_CLAIM_BELOW, CACHE_CLAIM_SIZES };
 
 /* Another process has the directory open: else there is nothing to claim. */
 bool cache_has_neighbours(struct cache *cache);

@@ -22,8 +22,11 @@
 
 struct claims;
 
-/* What of it is fetched: itself, or all that is below it. A seed of the hash. */
-enum claim_kind { CLAIM_OBJECT, CLAIM_BELOW };
+/*
+ * What of it is fetched: itself, all that is below it, or its size with those of what follows it. A
+ * seed of the hash.
+ */
+enum claim_kind { CLAIM_OBJECT, CLAIM_BELOW, CLAIM_SIZES };
 
 /* NULL when it cannot be: then everything is free. */
 struct claims *claims_open(int dir_fd);

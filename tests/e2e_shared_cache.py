@@ -2,11 +2,24 @@
 """Two daemons on one cache folder: right bytes, few of them twice."""
 
 import os
+import random
 import signal
 
 from e2e import differential, proc, repos, tap
 from e2e.lighttpd import GitHttpServer
 from e2e.mounts import Mount, Readers
+
+
+def many(t, w, count):
+    """Mounts on one cache folder."""
+    first = t.use(Mount(w.url))
+    return [first] + [t.use(Mount(w.url, cache=first.cache)) for _ in range(count - 1)]
+
+
+def read_all(w, mounts):
+    """Each of them compares everything; not started yet."""
+    return Readers([m.path for m in mounts],
+                   lambda path: differential.compare(path, w.clone).differences)
 
 
 class World:
@@ -22,19 +35,61 @@ def test_two_at_once(t, w):
     alone = t.use(Mount(w.url))
     t.equal(differential.compare(alone.path, w.clone).differences, [], "differences of one alone")
     alone.idle()
-    middle = w.server.settle()
-    one = t.use(Mount(w.url))
-    two = t.use(Mount(w.url, cache=one.cache))
-    both = Readers([one.path, two.path],
-                   lambda path: differential.compare(path, w.clone).differences).start()
-    t.equal(both.join(), 0, "stuck readers")
-    t.equal(both.results, {one.path: [], two.path: []}, "differences of two at once")
-    one.idle()
-    two.idle()
-    end = w.server.settle()
-    t.at_most(w.server.sent(middle, end), w.server.sent(start, middle) * 11 // 10 + 4096,
-              "bytes for two on one cache")
-    w.cache = one.cache
+    w.bytes = w.server.sent(start, w.server.settle())
+    at_once(t, w, 2)
+
+
+def at_once(t, w, count):
+    start = w.server.settle()
+    mounts = many(t, w, count)
+    readers = read_all(w, mounts).start()
+    t.equal(readers.join(), 0, "stuck readers")
+    t.equal(readers.results, {m.path: [] for m in mounts}, f"differences of {count} at once")
+    for mount in mounts:
+        mount.idle()
+    t.at_most(w.server.sent(start, w.server.settle()), w.bytes * 11 // 10,
+              f"bytes for {count} on one cache")
+    for mount in mounts:
+        mount.unmount()
+
+
+@tap.limit(200)
+def test_four_at_once(t, w):
+    at_once(t, w, 4)
+
+
+@tap.limit(400)
+def test_sixteen_at_once(t, w):
+    at_once(t, w, 16)
+
+
+@tap.limit(300)
+def test_some_of_many_are_stopped_and_killed(t, w):
+    rng = random.Random(7)
+    mounts = many(t, w, 8)
+    lives, frail = mounts[:4], mounts[4:]
+    readers = read_all(w, lives).start()
+    others = read_all(w, frail).start()
+    turns, dead = 0, []
+    while any(thread.is_alive() for thread in readers.threads):
+        victim = rng.choice([m for m in frail if m not in dead])
+        os.kill(victim.pid, signal.SIGSTOP)
+        try:
+            proc.wait_until(lambda: not any(r.is_alive() for r in readers.threads),
+                            rng.random() / 4, fail=False)
+        finally:
+            os.kill(victim.pid, signal.SIGCONT)
+        turns += 1
+        if turns in (3, 6):
+            victim.kill()
+            dead.append(victim)
+    t.equal(readers.join(), 0, "stuck readers of those that live")
+    t.equal(readers.results, {m.path: [] for m in lives}, "differences of those that live")
+    t.at_least(turns, 3, "times that one was stopped")
+    t.equal(others.join(), 0, "stuck readers of the others")
+    stopped = [m.path for m in frail if m not in dead]
+    t.equal([others.results.get(path) for path in stopped], [[] for _ in stopped],
+            "differences of those that were only stopped")
 
 
 def test_what_one_read_the_other_has(t, w):
@@ -102,6 +157,9 @@ def test_several_repositories_in_one_cache(t, w):
 
 tap.run([
     test_two_at_once,
+    test_four_at_once,
+    test_sixteen_at_once,
+    test_some_of_many_are_stopped_and_killed,
     test_what_one_read_the_other_has,
     test_one_of_them_is_killed,
     test_one_of_them_is_stopped,

@@ -140,7 +140,7 @@ void neighbours_look_locked(struct fetch *fetch);
 /* The tree above a want that another process fetches as a whole. No lock held. */
 bool neighbours_walk(struct fetch *fetch, const struct fetch_company *company, struct oid *out);
 /* Something that was waited for has come from another process. No lock held. */
-void neighbours_brought(struct fetch *fetch);
+void neighbours_brought(struct fetch *fetch, enum flight_kind kind);
 /* Time to look again for what is elsewhere. */
 void neighbours_tick_locked(struct fetch *fetch);
 /* The end of a batch: others find what came, or may fetch it. No lock need be held. */

@@ -22,6 +22,8 @@ static bool is_carrier(const struct flight *flight)
 
 static enum cache_claim claim_of(enum way way)
 {
+	if (way == WAY_SIZES)
+		return CACHE_CLAIM_SIZES;
 	return way == WAY_SUBTREE || way == WAY_LISTING || way == WAY_EVERYTHING ?
 		       CACHE_CLAIM_BELOW :
 		       CACHE_CLAIM_OBJECT;
@@ -29,8 +31,8 @@ static enum cache_claim claim_of(enum way way)
 
 static bool is_claimed(enum way way)
 {
-	return way == WAY_EVERYTHING || way == WAY_TREES || way == WAY_LISTING ||
-	       way == WAY_SUBTREE || way == WAY_OBJECTS;
+	return way == WAY_EVERYTHING || way == WAY_TREES || way == WAY_SIZES ||
+	       way == WAY_LISTING || way == WAY_SUBTREE || way == WAY_OBJECTS;
 }
 
 void neighbours_look_locked(struct fetch *fetch)
@@ -112,29 +114,43 @@ static bool is_below_claimed(struct fetch *fetch, const struct flight *flight)
 	       cache_is_claimed(cache, &fetch->commit, CACHE_CLAIM_BELOW);
 }
 
-bool neighbours_claim_locked(struct fetch *fetch, struct batch *batch, struct flight *flight,
-			     uint64_t now_ms)
+/*
+ * There may be thousands of sizes, and the walks of two processes come by them in the same order: so
+ * the first one stands for all that are asked for with it.
+ */
+static bool is_free_locked(struct fetch *fetch, struct batch *batch, const struct flight *flight)
 {
 	struct cache *cache = fetch->config.cache;
 
+	if (batch->way != WAY_SIZES)
+		return !is_below_claimed(fetch, flight) &&
+		       cache_claim(cache, &flight->oid, claim_of(batch->way));
+	if (batch->want_count == 0 && !batch->elsewhere)
+		batch->elsewhere = !cache_claim(cache, &flight->oid, CACHE_CLAIM_SIZES);
+	return !batch->elsewhere;
+}
+
+bool neighbours_claim_locked(struct fetch *fetch, struct batch *batch, struct flight *flight,
+			     uint64_t now_ms)
+{
 	if (!fetch->neighbours || !is_claimed(batch->way) || !claims_reserve(batch))
 		return true;
-	if (is_below_claimed(fetch, flight) ||
-	    !cache_claim(cache, &flight->oid, claim_of(batch->way))) {
+	if (!is_free_locked(fetch, batch, flight)) {
 		if (flight->elsewhere_ms && is_too_late_locked(fetch, flight, now_ms))
 			return true;
 		wait_elsewhere_locked(fetch, flight, now_ms);
 		return false;
 	}
-	batch->claims[batch->claim_count++] = flight->oid;
+	if (batch->way != WAY_SIZES || batch->claim_count == 0)
+		batch->claims[batch->claim_count++] = flight->oid;
 	return true;
 }
 
-void neighbours_brought(struct fetch *fetch)
+void neighbours_brought(struct fetch *fetch, enum flight_kind kind)
 {
 	lock_take(&fetch->lock);
 	fetch->neighbour_ms = clock_ms();
-	fetch->counters.from_neighbours++;
+	fetch->counters.from_neighbours += kind == FLIGHT_CONTENT;
 	lock_give(&fetch->lock);
 }
 

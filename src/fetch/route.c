@@ -258,12 +258,14 @@ void fetch_recheck(struct fetch *fetch)
 			return;
 
 		if (kind == FLIGHT_SIZE && !cache_stat(fetch->config.cache, &oid, &stat)) {
+			if (elsewhere)
+				neighbours_brought(fetch, kind);
 			fetch_deliver_size(fetch, &oid, stat.size);
 			continue;
 		}
 		if (kind == FLIGHT_CONTENT && fetch_hit(fetch, &oid, &content) && content) {
 			if (elsewhere)
-				neighbours_brought(fetch);
+				neighbours_brought(fetch, kind);
 			fetch_deliver_hit(fetch, content);
 			content_unref(content);
 			continue;
