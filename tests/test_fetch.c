@@ -2024,6 +2024,66 @@ static void test_commit_brings_all_trees_and_wants_for_them_cost_nothing(void)
 	tear_down();
 }
 
+static struct oid add_tree(const char *mode_and_name, const struct oid *child)
+{
+	uint8_t bytes[128];
+	size_t len = strlen(mode_and_name) + 1;
+
+	memcpy(bytes, mode_and_name, len);
+	memcpy(bytes + len, child->hash, oid_len(child));
+	return fake_add(remote, OBJECT_TREE, bytes, len + oid_len(child));
+}
+
+static int top_only(void *arg, unsigned up, struct oid *out)
+{
+	*out = *(const struct oid *)arg;
+	return up ? -ENOENT : 0;
+}
+
+static int gather_nothing(void *arg, const struct fetch_budget *budget, struct fetch_list *out)
+{
+	(void)arg, (void)budget, (void)out;
+	return 0;
+}
+
+/* Somebody asks for a size before the trees have come: nobody has to ask for the others. */
+static void test_sizes_of_trees_that_come_later_are_asked_for_then(void)
+{
+	struct wait commit_wait, wait;
+	struct oid top, deep, commit, subtree, root;
+	uint64_t size = 0;
+
+	set_up(ALL_CAPS);
+	top = fake_add_blob(remote, 100, 1);
+	deep = fake_add_blob(remote, 200, 2);
+	subtree = add_tree("100644 deep", &deep);
+	root = add_tree("40000 sub", &subtree);
+	commit = fake_add(remote, OBJECT_COMMIT, "a commit", 8);
+	fake_include(remote, &commit, &root);
+	fake_include(remote, &root, &subtree);
+	const struct fetch_company company = {
+		.gather = gather_nothing, .tree = top_only, .arg = &root, .listed = true
+	};
+
+	fake_hold(remote, true);
+	CHECK_INT(want_commit(&commit_wait, &commit), 0);
+	CHECK_INT(want_size(&wait, &top, &company), 0);
+	CHECK(fake_wait_calls(remote, 2));
+	CHECK(fake_call(remote, 1).sizes);
+	CHECK_UINT(fake_call(remote, 1).want_count, 1);
+	fake_hold(remote, false);
+	CHECK_INT(result(&commit_wait), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK_UINT(wait.size, 100);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 3);
+	CHECK(fake_call(remote, 2).sizes);
+	CHECK_UINT(fake_call(remote, 2).want_count, 1);
+	CHECK_INT(fetch_size_known(fetch, &deep, &size), 1);
+	CHECK_UINT(size, 200);
+	tear_down();
+}
+
 static void test_commit_without_filters_brings_everything(void)
 {
 	struct wait commit, blob, large;
@@ -2350,6 +2410,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_refused_filter_is_remembered_and_blobs_go_by_id);
 	TAP_RUN(test_a_refusal_is_believed_for_its_time_only);
 	TAP_RUN(test_commit_brings_all_trees_and_wants_for_them_cost_nothing);
+	TAP_RUN(test_sizes_of_trees_that_come_later_are_asked_for_then);
 	TAP_RUN(test_commit_without_filters_brings_everything);
 	TAP_RUN(test_old_server_is_asked_for_everything_once_more_for_what_is_lost);
 	TAP_RUN(test_commit_goes_on_after_a_cut_answer_when_nobody_waits);

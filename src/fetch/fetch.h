@@ -219,9 +219,9 @@ int fetch_size(struct fetch *fetch, const struct oid *oid, const struct fetch_co
 
 /*
  * Small blobs of unknown size that are likely to be wanted with the one that is asked for next:
- * they ride with it. Nobody waits for them.
+ * they ride with it, or leave now. Nobody waits for them.
  */
-void fetch_together(struct fetch *fetch, const struct fetch_list *list);
+void fetch_together(struct fetch *fetch, const struct fetch_list *list, bool now);
 
 /*
  * Brings a commit and all its trees in one answer (without filters: everything, said in one log

@@ -93,6 +93,11 @@ struct fetch {
 	unsigned walks_broken;		 /* so many subtrees in a row came to no good end */
 	uint64_t walks_until_ms;	 /* till then none is asked for */
 	bool size_gathering; /* somebody asks for a company of sizes: all wait and leave together */
+	/*
+	 * Sizes of all below this tree were asked for while trees were still coming: the rest is when
+	 * they have come (size_rest.c). Null: no.
+	 */
+	struct oid size_rest;
 	struct flight *everything; /* borrowed: the flight of that kind; NULL */
 	struct oid commit;	   /* last asked for; null */
 	struct oid step;	   /* the commit to step from; null: none */
@@ -145,6 +150,15 @@ void neighbours_brought(struct fetch *fetch, enum flight_kind kind);
 void neighbours_tick_locked(struct fetch *fetch);
 /* The end of a batch: others find what came, or may fetch it. No lock need be held. */
 void neighbours_unclaim(struct fetch *fetch, const struct batch *batch);
+
+/* ---- size_rest.c: sizes that could not be asked for before all trees were here ---- */
+
+/* Somebody asks for the sizes of all below `tree`, as far as trees are here. */
+void size_rest_note_locked(struct fetch *fetch, const struct oid *tree);
+/* They ride with whatever asks for sizes next. No lock held. */
+void fetch_sizes_together(struct fetch *fetch, const struct fetch_list *list);
+/* The trees have come, or will not. No lock held. */
+void size_rest_ask(struct fetch *fetch);
 
 /* ---- settle.c ---- */
 

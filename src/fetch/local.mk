@@ -28,6 +28,7 @@ noinst_LIBRARIES += %D%/libfetch.a
 %C%_libfetch_a_SOURCES += %D%/route.c
 %C%_libfetch_a_SOURCES += %D%/scheduler.c
 %C%_libfetch_a_SOURCES += %D%/settle.c
+%C%_libfetch_a_SOURCES += %D%/size_rest.c
 %C%_libfetch_a_SOURCES += %D%/spool.c
 %C%_libfetch_a_SOURCES += %D%/spool.h
 %C%_libfetch_a_SOURCES += %D%/walks.c

@@ -86,7 +86,11 @@ static bool may_leave_locked(const struct fetch *fetch, enum way way, uint64_t n
 	case WAY_EVERYTHING:
 		return true;
 	case WAY_SIZES:
-		return !fetch->size_gathering && worth_another_locked(fetch, way, now_ms);
+		/* Their request is long on the way: many do not wait for those before them. */
+		return !fetch->size_gathering &&
+		       (worth_another_locked(fetch, way, now_ms) ||
+			(fetch_queued_locked(fetch, way) >= WORTH_A_REQUEST &&
+			 fetch->running[way] < fetch->config.meta_slots));
 	case WAY_PEEK:
 		return slot_to_spare(fetch->running[WAY_PEEK], fetch->config.meta_slots);
 	case WAY_SUBTREE: /* each takes all that the line gives */

@@ -564,6 +564,8 @@ void fetch_settle(struct fetch *fetch, struct batch *batch)
 	ending_run(&ending);
 	fetch_recheck(fetch);
 	neighbours_unclaim(fetch, batch);
+	if (batch->way == WAY_EVERYTHING && !closing)
+		size_rest_ask(fetch);
 	batch_free(batch);
 	fetch_pump(fetch);
 }

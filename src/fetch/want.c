@@ -178,12 +178,24 @@ int want_join_alone(struct want *want, struct content **out)
 	return status;
 }
 
-void fetch_together(struct fetch *fetch, const struct fetch_list *list)
+void fetch_sizes_together(struct fetch *fetch, const struct fetch_list *list)
 {
+	lock_take(&fetch->lock);
+	if (fetch_can_sizes_locked(fetch) && !fetch->closing && !fetch->config.offline)
+		add_company_locked(fetch, list, FLIGHT_SIZE, CRAWL_NO_STEP, false);
+	lock_give(&fetch->lock);
+}
+
+void fetch_together(struct fetch *fetch, const struct fetch_list *list, bool now)
+{
+	if (!list->count)
+		return;
 	lock_take(&fetch->lock);
 	if ((fetch->caps & REMOTE_OBJECTS) && !fetch->closing && !fetch->config.offline)
 		add_company_locked(fetch, list, FLIGHT_CONTENT, CRAWL_NO_STEP, true);
 	lock_give(&fetch->lock);
+	if (now)
+		fetch_pump(fetch);
 }
 
 /* ---- content ---- */

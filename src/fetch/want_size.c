@@ -117,6 +117,20 @@ static int join_listing(struct want *want, struct content **out)
 	return want_join_walk_take(want, &walk, out);
 }
 
+/* Of the whole tree that is shown. */
+static void note_rest(const struct want *want)
+{
+	struct oid tree = { .algo = 0 };
+
+	if (!want_has_place(want->company))
+		return;
+	for (unsigned up = 0; !want->company->tree(want->company->arg, up, &tree); up++)
+		;
+	lock_take(&want->fetch->lock);
+	size_rest_note_locked(want->fetch, &tree);
+	lock_give(&want->fetch->lock);
+}
+
 /* Others of unknown size are asked about in bulk; who comes meanwhile leaves with them. */
 static int join_with_sizes(struct want *want, struct content **out)
 {
@@ -128,6 +142,7 @@ static int join_with_sizes(struct want *want, struct content **out)
 		.leave_directory = true,
 	};
 
+	note_rest(want);
 	return want_join_with_company(want, &budget, out);
 }
 

@@ -175,7 +175,7 @@ static void bring_again(struct repo *repo, const struct node *node)
 	struct fetch_list list = { 0 };
 
 	if (again_claim(repo->again, &node->oid, &list))
-		fetch_together(repo->fetch, &list);
+		fetch_together(repo->fetch, &list, false);
 	fetch_list_release(&list);
 }
 
@@ -192,6 +192,8 @@ static int size_fetch(struct repo *repo, struct node *node, struct repo_wait *wa
 	bring_again(repo, node);
 	node_hold(node); /* gathering may outlast the wait, and the wait the node */
 	ret = fetch_size(repo->fetch, &node->oid, &company, &wait->waiter, out);
+	fetch_together(repo->fetch, &walk.links, true);
+	fetch_list_release(&walk.links);
 	if (ret == 1)
 		node_set_size(node, *out);
 	node_forget(repo->nodes, node, 1);
@@ -220,6 +222,7 @@ static int content_fetch(struct repo *repo, struct node *node, struct repo_wait 
 	node_hold(node);
 	ret = fetch_content(repo->fetch, &node->oid, OBJECT_BLOB, node_size(node), &company,
 			    &wait->waiter, out);
+	fetch_list_release(&walk.links); /* a reader of contents need not read them */
 	node_forget(repo->nodes, node, 1);
 	if (ret == 0)
 		return REPO_PARKED;

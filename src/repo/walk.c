@@ -148,7 +148,7 @@ struct walker {
 	const struct node *dir; /* where the want is: it and those above are loaded */
 	enum kind kind;
 	const struct fetch_budget *budget;
-	struct fetch_list *out;
+	struct fetch_list *out, *links;
 	uint64_t bytes;
 	int patience;
 	bool full; /* or out of patience */
@@ -189,16 +189,21 @@ static void pass(struct walker *walker, int cost)
 		walker->full = true;
 }
 
-/* Looks at one file. When it does not fit any more the walker is full, and stands before it. */
-static void offer(struct walker *walker, const struct oid *oid)
+/*
+ * Looks at one file or link. When it does not fit any more the walker is full, and stands before
+ * it.
+ */
+static void offer(struct walker *walker, const struct oid *oid, bool is_link)
 {
+	struct fetch_list *out = walker->kind == KIND_SIZES && is_link ? walker->links :
+									 walker->out;
 	uint64_t size = 0;
 
 	if (!in_want_of(walker, oid, &size)) {
 		pass(walker, 1);
 		return;
 	}
-	if (walker->out->count >= walker->budget->count ||
+	if (out->count >= walker->budget->count ||
 	    (walker->kind == KIND_CONTENTS && size > walker->budget->bytes - walker->bytes)) {
 		walker->full = true;
 		return;
@@ -207,7 +212,7 @@ static void offer(struct walker *walker, const struct oid *oid)
 		pass(walker, 1);
 		return;
 	}
-	walker->error = fetch_list_add(walker->out, oid);
+	walker->error = fetch_list_add(out, oid);
 	if (walker->kind == KIND_CONTENTS)
 		walker->bytes += size;
 	walker->patience = walker->patience + TREE_COST < PATIENCE_MAX ?
@@ -229,7 +234,7 @@ static void own_file(struct walker *walker, const struct dir *dir, uint32_t inde
 	if (dir->v[index].kind == DIR_TREE || dir->v[index].kind == DIR_GITLINK)
 		return;
 	oid = dir_oid(dir, index);
-	offer(walker, &oid);
+	offer(walker, &oid, dir->v[index].kind == DIR_LINK);
 }
 
 /* Those behind it, then those before it, the nearest first: some walk backwards. */
@@ -361,7 +366,7 @@ static bool step(struct walker *walker, const struct position *from, const struc
 		return true;
 	}
 	if (frame->files)
-		offer(walker, &entry.oid);
+		offer(walker, &entry.oid, entry.mode == TREE_MODE_LINK);
 	else
 		enter(walker, &entry.oid, on_the_way(&walker->at, from) ? from : NULL);
 	return true;
@@ -470,7 +475,7 @@ static void leave_directory(struct walker *walker, struct walk_memory *memory)
 
 int walk_gather(void *arg, const struct fetch_budget *budget, struct fetch_list *out)
 {
-	const struct walk *walk = arg;
+	struct walk *walk = arg;
 	struct walker *walker = calloc(1, sizeof(*walker));
 	int ret;
 
@@ -481,6 +486,7 @@ int walk_gather(void *arg, const struct fetch_budget *budget, struct fetch_list 
 	walker->kind = budget->sizes ? KIND_SIZES : KIND_CONTENTS;
 	walker->budget = budget;
 	walker->out = out;
+	walker->links = &walk->links;
 	walker->patience = PATIENCE_MAX;
 	position_copy(&walker->missing, &position_end);
 	if (is_new(walker, &walk->node->oid)) {

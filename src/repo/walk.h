@@ -30,6 +30,11 @@ struct walk {
 	struct walk_memory *memory; /* borrowed */
 	/* borrowed: the file or link that is wanted, in a loaded directory */
 	struct node *node;
+	/*
+	 * Owned; of links, when sizes are gathered: who asks how long a link is reads it next, and
+	 * what it says tells its size.
+	 */
+	struct fetch_list links;
 };
 
 /* gather(), tree(), count() and children() of fetch_company; `arg` is a struct walk. */
