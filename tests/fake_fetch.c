@@ -683,8 +683,9 @@ bool fake_step(struct fetch *fetch, struct oid *out_from)
 	return fetch->step_whole;
 }
 
-void fetch_together(struct fetch *fetch, const struct fetch_list *list)
+void fetch_together(struct fetch *fetch, const struct fetch_list *list, bool now)
 {
+	(void)now;
 	lock_take(&fetch->lock);
 	for (size_t i = 0; i < list->count; i++)
 		fetch_list_add(&fetch->together, &list->v[i]);

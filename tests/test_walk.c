@@ -112,7 +112,7 @@ static struct node *node_at(struct fixture *f, const char *path)
 
 enum { CONTENTS, SIZES };
 
-/* What is gathered for a want of `path`, as the blobs' texts with spaces between. */
+/* What is gathered for a want of `path`, as the blobs' texts, then "@" and the links'. */
 static const char *gathered(struct fixture *f, const char *path, int kind,
 			    const struct fetch_budget *within)
 {
@@ -126,13 +126,17 @@ static const char *gathered(struct fixture *f, const char *path, int kind,
 	budget.sizes = kind == SIZES;
 	if (walk_gather(&walk, &budget, &list))
 		return "failed";
-	for (size_t i = 0; i < list.count; i++) {
-		const struct content *content = fake_peek(f->fetch, &list.v[i]);
+	for (size_t i = 0; i < list.count + walk.links.count; i++) {
+		bool is_link = i >= list.count;
+		const struct content *content = fake_peek(
+			f->fetch, is_link ? &walk.links.v[i - list.count] : &list.v[i]);
 
-		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%.*s", i ? " " : "",
-					 (int)content->size, (const char *)content->block->data);
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s%.*s", i ? " " : "",
+					 is_link ? "@" : "", (int)content->size,
+					 (const char *)content->block->data);
 	}
 	fetch_list_release(&list);
+	fetch_list_release(&walk.links);
 	return text;
 }
 
@@ -273,10 +277,10 @@ static void test_links_come_along_and_gitlinks_do_not(void)
 	struct oid tree = fake_tree(f.fetch, root, 4);
 
 	f = fixture_of_tree(f, &tree);
-	CHECK_STR(gathered(&f, "a", SIZES, &own), "target run");
+	CHECK_STR(gathered(&f, "a", SIZES, &own), "run @target");
 	walk_memory_free(&f.memory);
 	f.memory = walk_memory_new();
-	CHECK_STR(gathered(&f, "run", SIZES, &all), "target a");
+	CHECK_STR(gathered(&f, "run", SIZES, &all), "a @target");
 	fixture_close(&f);
 }
 
