@@ -1,8 +1,8 @@
-# Benchmarks answer a named question and are never tests; README.md here says how.
-# To build one of the C programs: make bench/NAME
-EXTRA_PROGRAMS =
-EXTRA_PROGRAMS += %D%/bench_cache
-EXTRA_PROGRAMS += %D%/bench_node
+# Benchmarks answer a named question and are never tests; README.md here says how. `make check` builds the programs,
+# so that they are known to compile.
+
+check_PROGRAMS += %D%/bench_cache
+check_PROGRAMS += %D%/bench_node
 
 %C%_bench_node_SOURCES = %D%/bench_node.c tests/fake_fetch.c
 
@@ -59,7 +59,7 @@ bench-report:
 
 .PHONY: bench bench-baseline bench-compare bench-report bench-tcp
 # The hot path, beside a file system that does nothing.
-EXTRA_PROGRAMS += %D%/bench_requests
-EXTRA_PROGRAMS += %D%/null_fs
+check_PROGRAMS += %D%/bench_requests
+check_PROGRAMS += %D%/null_fs
 dist_noinst_SCRIPTS += %D%/hot.py
-CLEANFILES += $(EXTRA_PROGRAMS)
+

@@ -121,7 +121,7 @@ int main(int argc, char **argv)
 	if (!fuse || fuse_session_mount(fuse, argv[1]) != 0)
 		return 1;
 	loop_init(&loop);
-	rc = loop_run(&loop, fuse, 4 + 2 * (unsigned)sysconf(_SC_NPROCESSORS_ONLN));
+	rc = loop_run(&loop, fuse, 4 + 2 * (unsigned)sysconf(_SC_NPROCESSORS_ONLN), NULL, NULL);
 	fuse_session_unmount(fuse);
 	fuse_session_destroy(fuse);
 	loop_release(&loop);
