@@ -62,4 +62,5 @@ bench-report:
 check_PROGRAMS += %D%/bench_requests
 check_PROGRAMS += %D%/null_fs
 dist_noinst_SCRIPTS += %D%/hot.py
+dist_noinst_SCRIPTS += %D%/limit.py
 

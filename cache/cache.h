@@ -222,10 +222,11 @@ struct cache_counters {
 	uint64_t stored_bytes;		   /* bytes appended to segments by this process */
 	uint64_t faults;		   /* reads that failed a check or an I/O call */
 	uint64_t given_up, given_up_bytes; /* records that made room for others */
-	uint64_t repacked, repacked_bytes; /* records packed again, and how much smaller they became */
-	uint64_t rebuild_left;		   /* bytes of segments that the index does not know yet */
-	uint64_t pending, pending_bytes;   /* waiting for the writer now */
-	bool degraded;			   /* not stored on disk at present */
+	uint64_t repacked,
+		repacked_bytes; /* records packed again, and how much smaller they became */
+	uint64_t rebuild_left;	/* bytes of segments that the index does not know yet */
+	uint64_t pending, pending_bytes; /* waiting for the writer now */
+	bool degraded;			 /* not stored on disk at present */
 	char degraded_why[160];
 };
 void cache_counters(struct cache *cache, struct cache_counters *out);

@@ -425,7 +425,8 @@ void hand_give_back(struct hand *hand, const struct store *store)
 		/* With the rest of the page that the step before could not give back. */
 		if (i == 0 && !hand->after_pinned)
 			from -= from % SEGMENT_PAGE_LEN;
-		hand->holes = segment_punch(hand->fd, from, step->holes[i].to) || errno != EOPNOTSUPP;
+		hand->holes = segment_punch(hand->fd, from, step->holes[i].to) ||
+			      errno != EOPNOTSUPP;
 	}
 	if (step->head >= hand->file_len)
 		hand_close(hand);

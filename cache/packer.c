@@ -79,8 +79,8 @@ void packer_pack(struct packer *packer, struct record_header *header, const uint
 	enum dictionary_kind kind = header->type == RECORD_OBJECT ?
 					    dictionary_kind_of(header->object_type, len) :
 					    DICTIONARY_NONE;
-	struct codec_dictionary *dictionary =
-		kind == DICTIONARY_NONE ? NULL : packer->dictionaries[kind];
+	struct codec_dictionary *dictionary = kind == DICTIONARY_NONE ? NULL :
+									packer->dictionaries[kind];
 	size_t without;
 
 	if (dictionary && !codec_dictionary_ready(dictionary, packer->effort))

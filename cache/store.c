@@ -548,8 +548,7 @@ static int index_try(struct store *store, const char *name, size_t max_len, uint
 	return rc;
 }
 
-static int open_index(struct store *store, const struct store_config *config,
-		      struct xcp_error *err)
+static int open_index(struct store *store, const struct store_config *config, struct xcp_error *err)
 {
 	uint64_t namespace = pid_namespace();
 	int rc = -EBUSY;
@@ -560,8 +559,8 @@ static int open_index(struct store *store, const struct store_config *config,
 				   "cannot tell the PID namespace; is /proc mounted?");
 	for (unsigned i = 0; i < STORE_INDEX_COUNT && rc == -EBUSY; i++) {
 		store_index_name(i, store->index_name);
-		if (config->damaged && strcmp(config->damaged, store->index_name) == 0)
-			index_throw_away(store, config->damaged, "it is damaged");
+		if (config->unwanted && strcmp(config->unwanted, store->index_name) == 0)
+			index_throw_away(store, config->unwanted, config->why);
 		rc = index_try(store, store->index_name, config->index_max_len, namespace, err);
 	}
 	if (rc && (!err || err->code == 0))

@@ -66,7 +66,8 @@ struct store {
 
 struct store_config {
 	const char *dir;
-	const char *damaged; /* an index found so while in use, thrown away first; or NULL */
+	const char *unwanted; /* the name of an index that is thrown away first; or NULL */
+	const char *why;      /* it is: "it is damaged", found while in use */
 	size_t index_max_len; /* 0: see index_open() */
 };
 

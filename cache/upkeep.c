@@ -37,8 +37,10 @@ int upkeep_open(const char *dir, bool anew, struct store **out, struct xcp_error
 						     "cannot look at the cache in %s",
 				     dir);
 	store_index_name(0, name);
-	return store_open(&(struct store_config){ .dir = dir, .damaged = anew ? name : NULL }, out,
-			  err);
+	return store_open(&(struct store_config){ .dir = dir,
+						  .unwanted = anew ? name : NULL,
+						  .why = "somebody asked for that" },
+			  out, err);
 }
 
 int upkeep_lock(struct store *store, struct xcp_error *err)

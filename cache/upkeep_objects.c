@@ -329,8 +329,7 @@ static int portion(struct forgetting *f, const struct oid *oids, size_t count,
 	return rc;
 }
 
-static int forget(struct forgetting *f, const struct oid *oids, size_t count,
-		  struct xcp_error *err)
+static int forget(struct forgetting *f, const struct oid *oids, size_t count, struct xcp_error *err)
 {
 	uint64_t seal;
 	int rc = pins_refresh(f->pins, f->store->v1_fd, &seal);

@@ -241,7 +241,8 @@ static int writer_open_store(struct writer *w, struct xcp_error *err)
 
 	if (atomic_exchange(&cache->index_damaged, false) && w->retired) {
 		memcpy(damaged, w->retired->index_name, sizeof(damaged));
-		config.damaged = damaged;
+		config.unwanted = damaged;
+		config.why = "it is damaged";
 	}
 	if (!retired_is_gone(w))
 		return xcp_error_set(err, -EAGAIN,

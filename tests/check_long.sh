@@ -2,7 +2,7 @@
 # What takes longer than `make check` may (run by `make check-long` in the build folder):
 #	the whole suite under address+undefined and under thread sanitizers, in builds of their own below long/
 #	the suite again with XCPFS_LONG=1: loops and sizes that take their time
-#	every fuzz target for FUZZ_SECONDS (60)
+#	every fuzz target for FUZZ_SECONDS (60), those of what lies on the disk for FUZZ_DISK_SECONDS (600)
 #	every unit test under valgrind
 # Each part leaves .trs files; the last lines sum them up, part by part and in all.
 set -u
@@ -93,7 +93,8 @@ parts+=("plain:$status:long/plain")
 
 "$make" -s -j"$jobs" fuzz
 recorded fuzz env FUZZ_BINARIES="$FUZZ_BINARIES" FUZZ_WHY="$FUZZ_WHY" \
-	FUZZ_SECONDS="${FUZZ_SECONDS:-60}" bash "$here/fuzz_run.sh"
+	FUZZ_SECONDS="${FUZZ_SECONDS:-60}" FUZZ_DISK_SECONDS="${FUZZ_DISK_SECONDS:-600}" \
+	FUZZ_JOBS="$jobs" bash "$here/fuzz_run.sh"
 recorded valgrind bash "$here/check_long.sh" --valgrind
 
 # ---- the last lines ----

@@ -36,8 +36,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		return 0;
 	memcpy(bytes, data + 1, len - 1);
 	if ((data[0] & 1) && len - 1 >= 40)
-		put_le64(bytes + 32, XXH3_64bits_withSeed(bytes + 40, len - 41,
-							  XXH3_64bits(bytes, 32)));
+		put_le64(bytes + 32,
+			 XXH3_64bits_withSeed(bytes + 40, len - 41, XXH3_64bits(bytes, 32)));
 	if (pin_parse(bytes, len - 1, &pin) == 0)
 		check(&pin, bytes, len - 1);
 	free(bytes);

@@ -197,9 +197,10 @@ static void test_directory_stays_below_its_limit(void)
 static void test_a_full_index_makes_room(void)
 {
 	char *dir = scratch_dir();
-	struct cache_config config = {
-		.dir = dir, .memory_max_len = 1, .index_max_len = 24 * MIB, .size_max_len = 4 * LIMIT
-	};
+	struct cache_config config = { .dir = dir,
+				       .memory_max_len = 1,
+				       .index_max_len = 24 * MIB,
+				       .size_max_len = 4 * LIMIT };
 	struct cache *cache = open_with(&config, NULL);
 	uint64_t count = getenv("XCPFS_LONG") ? 400000 : 150000;
 

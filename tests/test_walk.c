@@ -128,8 +128,8 @@ static const char *gathered(struct fixture *f, const char *path, int kind,
 		return "failed";
 	for (size_t i = 0; i < list.count + walk.links.count; i++) {
 		bool is_link = i >= list.count;
-		const struct content *content = fake_peek(
-			f->fetch, is_link ? &walk.links.v[i - list.count] : &list.v[i]);
+		const struct content *content =
+			fake_peek(f->fetch, is_link ? &walk.links.v[i - list.count] : &list.v[i]);
 
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s%.*s", i ? " " : "",
 					 is_link ? "@" : "", (int)content->size,

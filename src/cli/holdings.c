@@ -31,7 +31,7 @@ void holdings_release(struct holdings *holdings)
 {
 	struct holdings_tree *tree, *next;
 
-	HASH_ITER (hh, holdings->seen, tree, next) {
+	HASH_ITER(hh, holdings->seen, tree, next) {
 		HASH_DEL(holdings->seen, tree);
 		free(tree);
 	}

@@ -180,8 +180,8 @@ static bool matches(const struct pinning *pinning, const char *name)
 	path = strchr(ref, '\n');
 	if (!path)
 		return false;
-	if (wanted && (strlen(wanted) != (size_t)(path - ref) ||
-		       strncmp(ref, wanted, (size_t)(path - ref))))
+	if (wanted &&
+	    (strlen(wanted) != (size_t)(path - ref) || strncmp(ref, wanted, (size_t)(path - ref))))
 		return false;
 	return path_matches(pinning, path + 1);
 }
@@ -235,8 +235,7 @@ static int list_one(void *arg, const char *name, const struct upkeep_pinned *pin
 		return 0; /* of something else */
 	one = pinning_describe(pinned);
 	json_object_set_new(one, "repository", json_stringn(name, (size_t)(ref - name)));
-	json_object_set_new(one, "ref",
-			    json_stringn(ref + 1, (size_t)(path - ref - 1)));
+	json_object_set_new(one, "ref", json_stringn(ref + 1, (size_t)(path - ref - 1)));
 	json_object_set_new(one, "path", json_string(path + 1));
 	return json_array_append_new(arg, one) ? -ENOMEM : 0;
 }

@@ -25,10 +25,9 @@
 #define FILE_MAX_LEN ((size_t)1 << 20)
 #define SCOPE_SHOWN_LEN 100
 
-static const char *const setting_names[] = { "cache-dir", "cache-size", "cache-scope",
-					     "log-file",  "log-level",	"timeout",
-					     "memory",	  "offline",	"fill",
-					     NULL };
+static const char *const setting_names[] = { "cache-dir", "cache-size", "cache-scope", "log-file",
+					     "log-level", "timeout",	"memory",      "offline",
+					     "fill",	  NULL };
 static const char *const scope_names[] = { "all", "host", "repo" };
 
 static int replace(char **where, const char *value)

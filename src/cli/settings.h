@@ -29,7 +29,7 @@
  */
 enum cache_scope { CACHE_SCOPE_ALL, CACHE_SCOPE_HOST, CACHE_SCOPE_REPO };
 
-struct settings { /* strings owned */
+struct settings {	 /* strings owned */
 	char *cache_dir; /* after settings_settle() that of the scope */
 	enum cache_scope cache_scope;
 	char *log_file; /* NULL: syslog as a daemon, stderr in front */

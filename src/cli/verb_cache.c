@@ -104,8 +104,7 @@ static json_t *share_of(struct holdings *holdings)
 	holdings_sum(holdings);
 	json_object_set_new(out, "files", json_integer((json_int_t)holdings->files));
 	json_object_set_new(out, "files_cached", json_integer((json_int_t)holdings->files_here));
-	json_object_set_new(out, "directories_unseen",
-			    json_integer((json_int_t)holdings->unseen));
+	json_object_set_new(out, "directories_unseen", json_integer((json_int_t)holdings->unseen));
 	json_object_set_new(out, "raw_bytes", json_integer((json_int_t)holdings->raw_bytes));
 	json_object_set_new(out, "disk_bytes", json_integer((json_int_t)holdings->stored_bytes));
 	return out;
@@ -127,9 +126,9 @@ static int share_found(void *arg, const void *key, size_t key_len, const void *v
 		json_object_set_new(all, identity, refs);
 	}
 	ref++;
-	json_array_append_new(
-		refs, json_pack("[oo]", json_stringn(ref, key_len - (size_t)(ref - identity)),
-				json_stringn(value, value_len)));
+	json_array_append_new(refs, json_pack("[oo]",
+					      json_stringn(ref, key_len - (size_t)(ref - identity)),
+					      json_stringn(value, value_len)));
 	return 0;
 }
 
@@ -140,7 +139,8 @@ static json_t *share_describe(struct cache *cache, const char *identity, const j
 	size_t i;
 
 	holdings_init(&holdings, cache);
-	json_array_foreach (refs, i, pair) {
+	json_array_foreach(refs, i, pair)
+	{
 		const char *hex = json_string_value(json_array_get(pair, 1));
 		struct oid commit;
 
@@ -165,9 +165,8 @@ static int add_shares(struct cache *cache, const struct asked *asked, void *arg,
 	(void)asked;
 	if (ret)
 		xcp_error_set(err, ret, "cannot read the cache: %s", strerror(-ret));
-	json_object_foreach (all, identity, refs)
-		if (!ret)
-			json_array_append_new(out, share_describe(cache, identity, refs));
+	json_object_foreach(all, identity, refs) if (!ret)
+		json_array_append_new(out, share_describe(cache, identity, refs));
 	json_decref(all);
 	return ret;
 }
@@ -183,8 +182,8 @@ static void add_hit_rate(const struct asked *asked, json_t *out)
 	for (size_t i = 0; i < list.count; i++) {
 		json_t *status = ask_mount(&list.v[i], "status", NULL);
 		json_t *stats = ask_mount(&list.v[i], "stats", NULL);
-		const char *dir = json_string_value(
-			json_object_get(json_object_get(status, "cache"), "dir"));
+		const char *dir =
+			json_string_value(json_object_get(json_object_get(status, "cache"), "dir"));
 
 		if (dir && stats && !strcmp(dir, asked->dir)) {
 			mounts++;
@@ -196,9 +195,9 @@ static void add_hit_rate(const struct asked *asked, json_t *out)
 	}
 	mounts_release(&list);
 	json_object_set_new(out, "mounts", json_integer(mounts));
-	json_object_set_new(out, "hit_rate", hits + misses ? json_real((double)hits /
-								       (double)(hits + misses)) :
-							     json_null());
+	json_object_set_new(out, "hit_rate",
+			    hits + misses ? json_real((double)hits / (double)(hits + misses)) :
+					    json_null());
 }
 
 static int add_source(struct cache *cache, const struct asked *asked, void *arg,
@@ -506,12 +505,9 @@ static const struct action {
 	enum { SOURCE_NONE, SOURCE_MAY, SOURCE_AND_PATHS } operands;
 	int (*run)(const struct asked *asked, struct xcp_error *err);
 } actions[] = {
-	{ "info", SOURCE_MAY, show_info },
-	{ "clear", SOURCE_MAY, clear },
-	{ "gc", SOURCE_NONE, shrink },
-	{ "verify", SOURCE_NONE, verify },
-	{ "pin", SOURCE_AND_PATHS, pin },
-	{ "unpin", SOURCE_AND_PATHS, unpin },
+	{ "info", SOURCE_MAY, show_info },  { "clear", SOURCE_MAY, clear },
+	{ "gc", SOURCE_NONE, shrink },	    { "verify", SOURCE_NONE, verify },
+	{ "pin", SOURCE_AND_PATHS, pin },   { "unpin", SOURCE_AND_PATHS, unpin },
 	{ "pins", SOURCE_NONE, show_pins },
 };
 
