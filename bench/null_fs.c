@@ -103,6 +103,11 @@ static const struct fuse_lowlevel_ops ops = {
 	.opendir = no_open,
 };
 
+static void nothing_more(void *arg)
+{
+	(void)arg;
+}
+
 int main(int argc, char **argv)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
@@ -121,7 +126,8 @@ int main(int argc, char **argv)
 	if (!fuse || fuse_session_mount(fuse, argv[1]) != 0)
 		return 1;
 	loop_init(&loop);
-	rc = loop_run(&loop, fuse, 4 + 2 * (unsigned)sysconf(_SC_NPROCESSORS_ONLN), NULL, NULL);
+	rc = loop_run(&loop, fuse, 4 + 2 * (unsigned)sysconf(_SC_NPROCESSORS_ONLN), nothing_more,
+		      NULL);
 	fuse_session_unmount(fuse);
 	fuse_session_destroy(fuse);
 	loop_release(&loop);
