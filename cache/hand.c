@@ -259,21 +259,36 @@ static int record_add(struct hand_step *step, const struct hand_record *record)
 	return 0;
 }
 
-/* The index says that it lies here. */
-static bool is_live(const struct store *store, const struct pins *pins,
-		    const struct hand_record *record, bool *out_pinned)
+enum life {
+	LIFE_DEAD,   /* it lies elsewhere, or nobody needs it */
+	LIFE_LIVE,   /* the index says that it lies here */
+	LIFE_PINNED, /* likewise */
+	LIFE_FOUND,  /* it is pinned, and the index knows of no other: one that was lost did */
+};
+
+static enum life life_of(const struct store *store, const struct pins *pins,
+			 const struct hand_record *record)
 {
 	struct index_object object = { .content = CONTENT_NONE };
 	struct place place;
 	uint32_t bad;
 	int rc = index_get_object(store->index, &record->oid, &object);
+	bool pinned = (rc == 0 && object.pinned) || pins_has(pins, &record->oid) ||
+		      (rc == 0 && object.content == CONTENT_PARTIAL && object.name.algo &&
+		       pins_has(pins, &object.name));
 
-	*out_pinned = (rc == 0 && object.pinned) || pins_has(pins, &record->oid);
-	if (record->whole)
-		return rc == 0 && object.content == CONTENT_RECORD &&
-		       place_equal(&object.place, &record->from);
-	return index_get_blocks(store->index, &record->oid, record->block, 1, &place, &bad) == 0 &&
-	       place_equal(&place, &record->from);
+	if (record->whole) {
+		bool elsewhere = rc == 0 && object.content != CONTENT_NONE;
+
+		if (rc == 0 && object.content == CONTENT_RECORD &&
+		    place_equal(&object.place, &record->from))
+			return pinned ? LIFE_PINNED : LIFE_LIVE;
+		return pinned && !elsewhere ? LIFE_FOUND : LIFE_DEAD;
+	}
+	rc = index_get_blocks(store->index, &record->oid, record->block, 1, &place, &bad);
+	if (rc == 0 && place_equal(&place, &record->from))
+		return pinned ? LIFE_PINNED : LIFE_LIVE;
+	return pinned && rc ? LIFE_FOUND : LIFE_DEAD;
 }
 
 static int keep(struct hand_step *step, struct hand_record *record, const uint8_t *bytes,
@@ -293,7 +308,7 @@ struct walk {
 	struct recency *recency;
 	size_t spare_len;
 	uint64_t base; /* of the chunk */
-	uint64_t hole_from;
+	uint64_t hole_from, hole_from_first;
 };
 
 static int record_judge(void *arg, size_t chunk_off, const uint8_t *bytes, size_t len,
@@ -314,16 +329,23 @@ static int record_judge(void *arg, size_t chunk_off, const uint8_t *bytes, size_
 			  .dictionary = header->dictionary,
 			  .codec = (uint8_t)header->codec },
 	};
-	bool pinned, was_read;
+	enum life life = life_of(walk->store, walk->pins, &record);
+	bool was_read;
 	int rc = 0;
 
-	if (!is_live(walk->store, walk->pins, &record, &pinned))
+	if (life == LIFE_DEAD)
 		return 0;
-	if (pinned) {
+	if (life == LIFE_FOUND &&
+	    record_body_check(bytes + RECORD_HEADER_LEN, header->stored_len) != header->body_check)
+		return 0;
+	if (life != LIFE_LIVE) {
 		rc = hole_add(step, walk->hole_from, off);
 		walk->hole_from = off + len;
 		step->stays += len;
-		return rc;
+		record.fate = HAND_FOUND;
+		record.type = header->object_type;
+		record.size = header->object_size;
+		return rc || life == LIFE_PINNED ? rc : record_add(step, &record);
 	}
 	was_read = recency_was_read(walk->recency, &record.oid, record.block);
 	recency_forget(walk->recency, &record.oid, record.block);
@@ -380,7 +402,7 @@ int hand_step(struct hand *hand, const struct store *store, struct recency *rece
 		return rc;
 	index_get_segment(store->index, hand->segment, &known);
 	off = known.head < SEGMENT_HEADER_LEN ? SEGMENT_HEADER_LEN : known.head;
-	walk.hole_from = off;
+	walk.hole_from = walk.hole_from_first = off;
 	off = segment_skip_hole(hand->fd, off, hand->file_len);
 	if (off < hand->file_len)
 		n = segment_pread(hand->fd, hand->chunk, hand->chunk_len, off);
@@ -394,6 +416,7 @@ int hand_step(struct hand *hand, const struct store *store, struct recency *rece
 	rc = record_walk(hand->chunk, (size_t)n, record_judge, &walk, &done);
 	if (rc)
 		return rc;
+	step->from = walk.hole_from_first;
 	/* A torn record at the very end, or what is no record at all. */
 	step->head = n < (ssize_t)hand->chunk_len || done == 0 ? hand->file_len : off + done;
 	rc = hole_add(step, walk.hole_from, step->head);
@@ -423,7 +446,7 @@ void hand_give_back(struct hand *hand, const struct store *store)
 		uint64_t from = step->holes[i].from;
 
 		/* With the rest of the page that the step before could not give back. */
-		if (i == 0 && !hand->after_pinned)
+		if (from == step->from && !hand->after_pinned)
 			from -= from % SEGMENT_PAGE_LEN;
 		hand->holes = segment_punch(hand->fd, from, step->holes[i].to) ||
 			      errno != EOPNOTSUPP;

@@ -28,13 +28,15 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/content.h"
 #include "base/error.h"
 #include "cache/recency.h"
 #include "cache/store.h"
 
 enum hand_fate {
 	HAND_GIVE_UP,
-	HAND_KEEP, /* it is in `kept`, at off */
+	HAND_KEEP,  /* it is in `kept`, at off */
+	HAND_FOUND, /* pinned, and unknown to the index: it lies here */
 };
 
 struct hand_record {
@@ -44,6 +46,8 @@ struct hand_record {
 	bool whole; /* else a block */
 	struct place from;
 	size_t off;
+	enum object_type type; /* HAND_FOUND */
+	uint64_t size;
 };
 
 struct hand_range {
@@ -53,6 +57,7 @@ struct hand_range {
 struct hand_step {
 	uint64_t segment;
 	uint64_t head;	/* from here on it goes on next time */
+	uint64_t from;	/* where this step began */
 	uint64_t stays; /* bytes that are pinned */
 	bool gone;	/* nothing is left of the segment */
 	struct hand_record *records;

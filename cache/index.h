@@ -76,7 +76,8 @@ struct index_object {
 	uint64_t stored_bytes; /* of all its records */
 	int64_t time_s;
 	struct place place;
-	struct oid name; /* whose blocks they are: CONTENT_ADOPTED */
+	/* CONTENT_ADOPTED: whose blocks they are; CONTENT_PARTIAL: who adopted them, algo 0: nobody */
+	struct oid name;
 };
 
 /*

@@ -182,7 +182,7 @@ uint64_t place_seal(uint64_t seal, const struct place *place)
 }
 
 /*
- * objects: 0 version, 1 type, 2 content, 3 the name's algorithm, 4 flags, 5 zero[3], 8 size, 16
+ * objects: 0 version, 1 type, 2 content, 3 the algorithm of a name, 4 flags, 5 zero[3], 8 size, 16
  * time, and with content: 24 stored bytes, 32 place or name
  */
 #define FLAG_PINNED 1
@@ -202,7 +202,8 @@ size_t index_object_encode(const struct index_object *object, uint8_t out[OBJECT
 	put_le64(out + 24, object->stored_bytes);
 	if (object->content == CONTENT_RECORD)
 		index_place_encode(&object->place, out + 32);
-	if (object->content == CONTENT_ADOPTED) {
+	if (object->content == CONTENT_ADOPTED ||
+	    (object->content == CONTENT_PARTIAL && object->name.algo)) {
 		out[3] = object->name.algo;
 		memcpy(out + 32, object->name.hash, OID_MAX_LEN);
 	}
@@ -228,7 +229,7 @@ int index_object_decode(const MDB_val *key, const MDB_val *value, struct index_o
 			return -EBADMSG;
 		o.stored_bytes = get_le64(bytes + 24);
 	}
-	if (o.content == CONTENT_ADOPTED) {
+	if (o.content == CONTENT_ADOPTED || (o.content == CONTENT_PARTIAL && bytes[3])) {
 		o.name.algo = bytes[3];
 		memcpy(o.name.hash, bytes + 32, OID_MAX_LEN);
 		if (o.name.algo != OID_SHA1 && o.name.algo != OID_SHA256)

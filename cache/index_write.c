@@ -378,6 +378,8 @@ static int apply_part(struct index *index, MDB_txn *txn, const struct index_op *
 		partial.stored_bytes = 0;
 	partial = (struct index_object){
 		.pinned = partial.pinned,
+		.name = partial.content == CONTENT_PARTIAL ? partial.name :
+							     (struct oid){ .algo = 0 },
 		.type = op->object.type,
 		.content = CONTENT_PARTIAL,
 		.size = op->object.size,
@@ -390,12 +392,13 @@ static int apply_part(struct index *index, MDB_txn *txn, const struct index_op *
 static int apply_adopt(struct index *index, MDB_txn *txn, const struct index_op *op)
 {
 	struct index_object known = { .content = CONTENT_NONE };
-	struct index_object adopted = op->object;
+	struct index_object adopted = op->object, partial;
 	uint64_t seal = 0;
+	int rc;
 
 	for (uint32_t i = 0; i < block_count_of(op->object.size); i++) {
 		struct place place = { .segment = 0 };
-		int rc = index_txn_block(index, txn, &op->object.name, i, &place);
+		rc = index_txn_block(index, txn, &op->object.name, i, &place);
 
 		if (rc)
 			return rc == -EUCLEAN ? MDB_CORRUPTED : 0;
@@ -407,7 +410,12 @@ static int apply_adopt(struct index *index, MDB_txn *txn, const struct index_op 
 	adopted.pinned = known.pinned;
 	adopted.content = CONTENT_ADOPTED;
 	adopted.stored_bytes = 0; /* they count where they lie */
-	return apply_object(index, txn, &op->oid, &adopted);
+	rc = apply_object(index, txn, &op->oid, &adopted);
+	if (rc || index_txn_object(index, txn, &op->object.name, &partial) ||
+	    partial.content != CONTENT_PARTIAL)
+		return rc;
+	partial.name = op->oid; /* if that is pinned, so are they */
+	return apply_object(index, txn, &op->object.name, &partial);
 }
 
 static int apply_drop(struct index *index, MDB_txn *txn, const struct index_op *op)

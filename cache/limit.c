@@ -155,7 +155,8 @@ uint64_t limit_excess(struct limit *limit, const struct store *store, uint64_t l
 	wanted = limit->used + limit->written + len;
 	max_len = limit->max_len;
 	over = wanted > max_len ? wanted - max_len : 0;
-	lacking = limit->index_left ? limit->scarce : SEGMENT_MIN_LEN;
+	limit->only_index = !limit->index_left && !over && !limit->scarce;
+	lacking = limit->only_index ? SEGMENT_MIN_LEN : limit->scarce;
 	return over > lacking ? over : lacking;
 }
 

@@ -11,6 +11,7 @@
 #ifndef CACHE_LIMIT_H
 #define CACHE_LIMIT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "cache/store.h"
@@ -26,6 +27,7 @@ struct limit {
 	uint64_t scarce; /* bytes that the file system lacks up to its floor */
 	/* What an index can take up to its floor: a batch needs pages, and giving up does, too. */
 	uint64_t index_left;
+	bool only_index; /* nothing but that makes limit_excess() ask for room */
 };
 
 /* A tenth of the file system, 1 GiB at least and 64 GiB at most. */

@@ -304,9 +304,9 @@ static int load(struct pins *pins, int folder, const char *name)
 	}
 	if (rc) {
 		buf_release(&loaded.bytes);
-		if (rc != -ENOMEM && rc != -ENOENT)
-			log_warn("cache: pin %s is left out: %s; pin again", name, strerror(-rc));
-		return rc == -ENOMEM ? rc : 0;
+		if (rc == -EBADMSG)
+			log_warn("cache: pin %s is damaged, and left out; pin again", name);
+		return rc == -EBADMSG || rc == -ENOENT ? 0 : rc;
 	}
 	pins->v[pins->count++] = loaded;
 	return 0;

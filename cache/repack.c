@@ -3,11 +3,13 @@
  */
 #include "cache/repack.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "cache/pins.h"
 #include "cache/segment.h"
 
 /* More are not kept: the oldest goes. */
@@ -25,16 +27,28 @@ struct repack {
 	size_t count;
 	/* what was given back last: up to here, but for the rest of a page */
 	uint64_t given_segment, given_to;
+	struct pins *pins;
 	uint8_t chunk[LOOK_LEN];
 };
 
 struct repack *repack_new(void)
 {
-	return calloc(1, sizeof(struct repack));
+	struct repack *repack = calloc(1, sizeof(*repack));
+
+	if (!repack)
+		return NULL;
+	repack->pins = pins_new();
+	if (repack->pins)
+		return repack;
+	free(repack);
+	return NULL;
 }
 
 void repack_free(struct repack *repack)
 {
+	if (!repack)
+		return;
+	pins_free(repack->pins);
 	free(repack);
 }
 
@@ -71,23 +85,38 @@ bool repack_is_due(const struct repack *repack)
 
 struct looking {
 	const struct store *store;
+	const struct pins *pins;
 	struct repack_portion *out;
 	uint64_t base;
+	bool only_whether; /* raw bytes are not wanted */
 };
 
-static bool is_live(const struct store *store, const struct record_header *header,
-		    const struct place *from)
-{
-	struct index_object object;
-	struct place place;
-	uint32_t bad;
+enum life { LIFE_DEAD, LIFE_LIVE, LIFE_STAYS };
 
-	if (header->type == RECORD_BLOCK)
-		return index_get_blocks(store->index, &header->oid, header->block_index, 1, &place,
-					&bad) == 0 &&
-		       place_equal(&place, from);
-	return index_get_object(store->index, &header->oid, &object) == 0 &&
-	       object.content == CONTENT_RECORD && place_equal(&object.place, from);
+/*
+ * What stays: what is in the making, for whoever hashes it notes where it lies; and what the index
+ * cannot tell.
+ */
+static enum life life_of(const struct store *store, const struct record_header *header,
+			 const struct place *from)
+{
+	struct index_object object = { .content = CONTENT_NONE };
+	struct place place = { .segment = 0 };
+	uint32_t bad;
+	int rc = index_get_object(store->index, &header->oid, &object);
+
+	if (rc && rc != -ENOENT)
+		return LIFE_STAYS;
+	if (header->type != RECORD_BLOCK)
+		return object.content == CONTENT_RECORD && place_equal(&object.place, from) ?
+			       LIFE_LIVE :
+			       LIFE_DEAD;
+	if (object.content == CONTENT_PARTIAL)
+		return LIFE_STAYS;
+	rc = index_get_blocks(store->index, &header->oid, header->block_index, 1, &place, &bad);
+	if (rc && rc != -ENOENT)
+		return LIFE_STAYS;
+	return rc == 0 && place_equal(&place, from) ? LIFE_LIVE : LIFE_DEAD;
 }
 
 static struct block *raw_of(const struct store *store, const struct record_header *header,
@@ -119,11 +148,13 @@ static int look_at(void *arg, size_t chunk_off, const uint8_t *bytes, size_t len
 	struct repack_portion *out = looking->out;
 	struct repack_record *record = &out->v[out->count];
 	uint64_t off = looking->base + chunk_off;
+	enum life life;
 
 	(void)bytes;
 	if (out->count == REPACK_PORTION_COUNT)
 		return 1;
-	if (header->type == RECORD_DICTIONARY)
+	/* What is pinned was said to be on the disk, and to stay where it is. */
+	if (header->type == RECORD_DICTIONARY || pins_has(looking->pins, &header->oid))
 		return stay(out, off, len);
 	record->header = *header;
 	record->from = (struct place){ .segment = out->segment,
@@ -132,9 +163,13 @@ static int look_at(void *arg, size_t chunk_off, const uint8_t *bytes, size_t len
 				       .raw_len = header->raw_len,
 				       .dictionary = header->dictionary,
 				       .codec = (uint8_t)header->codec };
-	if (is_live(looking->store, header, &record->from)) {
-		record->raw = raw_of(looking->store, header, &record->from);
-		if (!record->raw)
+	life = life_of(looking->store, header, &record->from);
+	if (life == LIFE_STAYS)
+		return stay(out, off, len);
+	if (life == LIFE_LIVE) {
+		record->raw = looking->only_whether ? NULL :
+						      raw_of(looking->store, header, &record->from);
+		if (!record->raw && !looking->only_whether)
 			return stay(out, off, len);
 		out->count++;
 	}
@@ -143,9 +178,13 @@ static int look_at(void *arg, size_t chunk_off, const uint8_t *bytes, size_t len
 }
 
 static void look(struct repack *repack, const struct store *store, const struct stretch *at,
-		 struct repack_portion *out)
+		 bool only_whether, struct repack_portion *out)
 {
-	struct looking looking = { .store = store, .out = out, .base = at->from };
+	struct looking looking = { .store = store,
+				   .pins = repack->pins,
+				   .out = out,
+				   .base = at->from,
+				   .only_whether = only_whether };
 	uint64_t len = at->to - at->from;
 	char name[SEGMENT_NAME_LEN];
 	size_t done;
@@ -165,13 +204,18 @@ static void look(struct repack *repack, const struct store *store, const struct 
 void repack_look(struct repack *repack, const struct store *store, struct repack_portion *out)
 {
 	struct stretch *at = repack->v;
+	uint64_t seal;
 
 	out->count = 0;
 	if (repack->count == 0)
 		return;
+	if (pins_refresh(repack->pins, store->v1_fd, &seal)) {
+		drop_first(repack);
+		return;
+	}
 	out->segment = at->segment;
 	out->from = out->to = at->from;
-	look(repack, store, at, out);
+	look(repack, store, at, false, out);
 	if (out->to > at->from && out->to < at->to)
 		at->from = out->to;
 	else
@@ -197,10 +241,18 @@ bool repack_pays(const struct repack_portion *portion, size_t records_len)
 void repack_give_back(struct repack *repack, const struct store *store,
 		      const struct repack_portion *portion)
 {
-	uint64_t from = portion->from;
+	const struct stretch at = { portion->segment, portion->from, portion->to };
+	struct repack_portion now = { .segment = at.segment, .from = at.from, .to = at.from };
+	uint64_t from = portion->from, seal;
 	char name[SEGMENT_NAME_LEN];
 	int fd;
 
+	/* Something was not moved after all, or was found again, or pinned. */
+	if (pins_refresh(repack->pins, store->v1_fd, &seal))
+		return;
+	look(repack, store, &at, true, &now);
+	if (now.count > 0 || now.from != at.from || now.to != at.to)
+		return;
 	if (portion->segment == repack->given_segment && from == repack->given_to)
 		from -= from % SEGMENT_PAGE_LEN;
 	repack->given_segment = portion->segment;

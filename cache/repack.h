@@ -1,7 +1,7 @@
 /*
  * repack: what was packed in a hurry, or before there was a dictionary, is packed again when there
  * is nothing else to do. It goes to the end of a segment, as what the hand keeps does (hand.h), and
- * the file system gets the blocks back where it lay.
+ * the file system gets the blocks back where it lay, once the new ones are on the disk.
  *
  *	repack_note (what the writer appended) ... ---> while repack_is_due: repack_look
  *		---> the writer packs, appends, commits OP_MOVE ---> repack_give_back
@@ -52,7 +52,7 @@ void repack_portion_release(struct repack_portion *portion);
 /* Packed again they are so much smaller that it is worth moving them all. */
 bool repack_pays(const struct repack_portion *portion, size_t records_len);
 
-/* After the commit: nobody reads there any more. */
+/* After the commit, under the write lock: if nobody needs anything there any more. */
 void repack_give_back(struct repack *repack, const struct store *store,
 		      const struct repack_portion *portion);
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "cache/hand.h"
 
@@ -27,6 +28,8 @@
 #define KEEP_MAX_LEN ((uint64_t)64 << 20)
 /* When the index itself takes so much of the limit, sizes of what is not here go, too. */
 #define INDEX_SHARE 8
+/* For the index alone so much is given up at a time. */
+#define INDEX_STEP_LEN ((uint64_t)4 << 20)
 
 struct making {
 	struct room_all *all;
@@ -100,6 +103,13 @@ static struct index_op op_of(const struct making *m, const struct hand_record *r
 			       .size_too = size_too,
 			       .from = record->from };
 
+	if (record->fate == HAND_FOUND) {
+		op.kind = OP_FOUND;
+		op.place = record->from;
+		op.object = (struct index_object){ .type = record->type,
+						   .size = record->size,
+						   .time_s = clock_wall_s() };
+	}
 	if (record->fate != HAND_KEEP)
 		return op;
 	op.place = record->from;
@@ -116,10 +126,15 @@ static int ops_fill(struct making *m, const struct hand_step *step, uint64_t bas
 	bool size_too = !limit->index_left || limit->index_len > limit->max_len / INDEX_SHARE;
 	size_t count = 0;
 
-	if (ops_reserve(m->all, step->count + 2))
+	if (ops_reserve(m->all, step->count * 2 + 2))
 		return -ENOMEM;
-	for (size_t i = 0; i < step->count; i++)
+	for (size_t i = 0; i < step->count; i++) {
 		m->all->ops[count++] = op_of(m, &step->records[i], base, size_too);
+		if (step->records[i].fate != HAND_FOUND || step->records[i].whole)
+			continue;
+		m->all->ops[count] = m->all->ops[count - 1];
+		m->all->ops[count++].kind = OP_FOUND_ALL;
+	}
 	if (step->kept.len > 0)
 		m->all->ops[count++] =
 			(struct index_op){ .kind = OP_TAIL,
@@ -137,6 +152,8 @@ static int ops_fill(struct making *m, const struct hand_step *step, uint64_t bas
 static void count_step(struct room *room, const struct hand_step *step)
 {
 	for (size_t i = 0; i < step->count; i++) {
+		if (step->records[i].fate == HAND_FOUND)
+			continue;
 		if (step->records[i].fate == HAND_KEEP) {
 			room->kept++;
 			continue;
@@ -212,6 +229,10 @@ static int steps(struct making *m, uint64_t len, uint64_t force, struct xcp_erro
 
 		if (!forced && limit_excess(limit, m->store, len) == 0)
 			return 0;
+		/* Pages come back late, and not for what has no record: a little each time. */
+		if (!forced && limit->only_index &&
+		    m->all->room.given_up_bytes - given_up >= INDEX_STEP_LEN)
+			return 0;
 		rc = step_once(m, err);
 		limit_changed(limit);
 	}
@@ -220,7 +241,8 @@ static int steps(struct making *m, uint64_t len, uint64_t force, struct xcp_erro
 
 static bool is_enough(struct making *m, uint64_t len)
 {
-	return limit_excess(&m->all->room.limit, m->store, len) == 0;
+	return limit_excess(&m->all->room.limit, m->store, len) == 0 ||
+	       m->all->room.limit.only_index;
 }
 
 static int no_room(const struct room *room, const struct store *store, struct xcp_error *err)

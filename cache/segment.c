@@ -31,6 +31,7 @@
  * Without a tail from the index only this much may be cut off the end of a taken file: a few
  * batches. More means that something else is wrong with it, and it is left alone.
  */
+#define WALK_LEN ((size_t)512 * 1024) /* longer than any record */
 #define TORN_MAX_LEN ((size_t)8 * 1024 * 1024)
 
 /* ---- names ---- */
@@ -470,40 +471,43 @@ int segments_read(struct segments *segments, const struct place *place,
 
 /* ---- walking ---- */
 
-static bool body_is_good(int fd, uint64_t off, const struct record_header *header)
+struct walk_end {
+	uint64_t base, end;
+};
+
+static int note_end(void *arg, size_t off, const uint8_t *bytes, size_t len,
+		    const struct record_header *header)
 {
-	uint8_t *body = malloc(header->stored_len + 1u);
-	bool good = false;
+	struct walk_end *at = arg;
 
-	if (body) {
-		ssize_t n = segment_pread(fd, body, header->stored_len, off + RECORD_HEADER_LEN);
-
-		good = n == (ssize_t)header->stored_len &&
-		       record_body_check(body, header->stored_len) == header->body_check;
-	}
-	free(body);
-	return good;
+	if (record_body_check(bytes + RECORD_HEADER_LEN, header->stored_len) == header->body_check)
+		at->end = at->base + off + len;
+	return 0;
 }
 
 uint64_t segment_walk(int fd, uint64_t off, uint64_t file_len)
 {
-	for (;;) {
-		uint8_t bytes[RECORD_HEADER_LEN];
-		struct record_header header;
-		size_t len;
-		int rc;
+	struct walk_end at = { .end = off };
+	uint8_t *chunk = malloc(WALK_LEN);
 
-		if (off > file_len || file_len - off < RECORD_HEADER_LEN ||
-		    segment_pread(fd, bytes, sizeof(bytes), off) != (ssize_t)sizeof(bytes))
-			return off;
-		rc = record_header_decode(bytes, &header, &len);
-		if (rc == -EBADMSG || len > file_len - off)
-			return off;
-		/* Every record is appended whole and in order, so only the last one can be torn. */
-		if (rc == 0 && len == file_len - off && !body_is_good(fd, off, &header))
-			return off;
-		off += len;
+	while (chunk && off < file_len) {
+		size_t done;
+		ssize_t n;
+
+		off = segment_skip_hole(fd, off, file_len);
+		if (off >= file_len)
+			break;
+		at.base = off;
+		n = segment_pread(fd, chunk, WALK_LEN, off);
+		if (n <= 0)
+			break;
+		record_walk(chunk, (size_t)n, note_end, &at, &done);
+		if (done == 0)
+			break;
+		off += done;
 	}
+	free(chunk);
+	return at.end;
 }
 
 /* ---- writing ---- */
@@ -535,10 +539,10 @@ static int tail_find(int fd, uint64_t id, const struct segment_tails *tails, uin
 	if (rc == 0) {
 		if (known > file_len || known < SEGMENT_HEADER_LEN || known % 8 != 0)
 			return -EBADMSG;
-		*out = segment_walk(fd, known, file_len);
-		return 0;
+		end = segment_walk(fd, known, file_len);
+	} else {
+		end = segment_walk(fd, SEGMENT_HEADER_LEN, file_len);
 	}
-	end = segment_walk(fd, SEGMENT_HEADER_LEN, file_len);
 	if (file_len - end > TORN_MAX_LEN)
 		return -EBADMSG;
 	*out = end;
@@ -779,6 +783,11 @@ void segment_rewind(struct segment_writer *writer, uint64_t tail)
 		writer->tail = tail;
 }
 
+int segment_writer_sync(const struct segment_writer *writer)
+{
+	return fdatasync(writer->fd) ? -errno : 0;
+}
+
 void segment_writer_push(struct segment_writer *writer)
 {
 	sync_file_range(writer->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
@@ -788,10 +797,8 @@ void segment_writer_push(struct segment_writer *writer)
 
 bool segment_punch(int fd, uint64_t from, uint64_t to)
 {
-	from = (from + SEGMENT_PAGE_LEN - 1) / SEGMENT_PAGE_LEN * SEGMENT_PAGE_LEN;
-	to = to / SEGMENT_PAGE_LEN * SEGMENT_PAGE_LEN;
-	if (from < SEGMENT_PAGE_LEN)
-		from = SEGMENT_PAGE_LEN; /* the segment's header */
+	if (from < SEGMENT_HEADER_LEN)
+		from = SEGMENT_HEADER_LEN;
 	if (from >= to)
 		return true;
 	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,

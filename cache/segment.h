@@ -90,11 +90,15 @@ int segment_append(struct segment_writer *writer, const void *records, size_t le
 /* Takes back what was appended since the tail was at `tail`. */
 void segment_rewind(struct segment_writer *writer, uint64_t tail);
 
+/* What was appended is on stable storage. 0 or -errno. */
+int segment_writer_sync(const struct segment_writer *writer);
+
 /* Starts writing the file back to disk, without waiting. */
 void segment_writer_push(struct segment_writer *writer);
 
 /*
- * Walks records from `off` to the end of the file. Returns where the last good one ends.
+ * Walks records from `off` to the end of the file, past holes and what is damaged. Returns where the
+ * last good one ends.
  */
 uint64_t segment_walk(int fd, uint64_t off, uint64_t file_len);
 
@@ -108,8 +112,9 @@ ssize_t segment_pread(int fd, void *data, size_t len, uint64_t off);
 uint64_t segment_skip_hole(int fd, uint64_t off, uint64_t file_len);
 
 /*
- * Gives [from, to) of a segment back to the file system: the whole pages in it, never the first one
- * of the file. False with errno where that cannot be.
+ * Gives [from, to) of a segment back to the file system, as whole pages, and makes the rest zeros:
+ * what were bytes of a file must never be taken for a record. Not the segment's header. False with
+ * errno where that cannot be.
  */
 #define SEGMENT_PAGE_LEN 4096u
 bool segment_punch(int fd, uint64_t from, uint64_t to);

@@ -197,6 +197,7 @@ static void clear_all(int v1_fd, uint64_t *freed)
 	}
 	clear_segments(v1_fd);
 	unlinkat(v1_fd, "recency", 0);
+	store_throw_away(v1_fd, "pins");
 	clear_trash(v1_fd);
 	after = disk_len(v1_fd);
 	*freed = before > after ? before - after : 0;

@@ -357,6 +357,7 @@ static int shrink(struct store *store, uint64_t to_len, struct xcp_error *err)
 int upkeep_shrink(const char *dir, uint64_t to_len, uint64_t *out_freed, struct xcp_error *err)
 {
 	struct store *store = NULL;
+	struct upkeep_verified ignored = { .objects = 0 };
 	uint64_t before, after;
 	int rc = upkeep_open(dir, false, &store, err);
 
@@ -364,7 +365,9 @@ int upkeep_shrink(const char *dir, uint64_t to_len, uint64_t *out_freed, struct 
 	if (rc || !store)
 		return rc;
 	before = upkeep_disk_len(store);
-	rc = shrink(store, to_len, err);
+	rc = upkeep_rebuild(store, NULL, &ignored, err);
+	if (rc == 0)
+		rc = shrink(store, to_len, err);
 	after = upkeep_disk_len(store);
 	*out_freed = before > after ? before - after : 0;
 	store_mark_clean(store);

@@ -153,6 +153,7 @@ int upkeep_pin(const char *dir, const struct upkeep_pin *pin, struct upkeep_pinn
 	/* What the pin names is on disk too, not only the pin. */
 	if (rc == 0)
 		rc = store_sync(store, err);
+	store_mark_clean(store);
 	store_unref(store);
 	return rc;
 }
@@ -172,6 +173,7 @@ int upkeep_unpin(const char *dir, const char *name, struct xcp_error *err)
 			xcp_error_set(err, rc, "cannot unpin %s: %s", name,
 				      rc == -ENOENT ? "it is not pinned" : strerror(-rc));
 	}
+	store_mark_clean(store);
 	store_unref(store);
 	return rc;
 }
@@ -209,6 +211,7 @@ int upkeep_pins(const char *dir,
 		if (rc)
 			xcp_error_set(err, rc, "cannot read the pins of the cache in %s: %s", dir,
 				      strerror(-rc));
+		store_mark_clean(store);
 		store_unref(store);
 	}
 	pins_free(pins);
@@ -217,13 +220,20 @@ int upkeep_pins(const char *dir,
 
 /* ---- forgetting ---- */
 
+struct gone {
+	struct oid oid;
+	uint32_t block;
+	bool whole;
+	struct place place; /* where the bytes are */
+};
+
 struct forgetting {
 	struct store *store;
 	struct pins *pins;
 	struct index_op *ops;
 	size_t op_count, op_cap;
-	struct place *places; /* where the bytes are */
-	size_t place_count, place_cap;
+	struct gone *gone;
+	size_t gone_count, gone_cap;
 	uint64_t stay;
 };
 
@@ -242,33 +252,30 @@ static int op_add(struct forgetting *f, const struct index_op *op)
 	return 0;
 }
 
-static int place_add(struct forgetting *f, const struct place *place)
+static int gone_add(struct forgetting *f, const struct gone *gone)
 {
-	if (f->place_count == f->place_cap) {
-		size_t cap = f->place_cap ? f->place_cap * 2 : PORTION_COUNT;
-		struct place *places = realloc(f->places, cap * sizeof(*places));
+	if (f->gone_count == f->gone_cap) {
+		size_t cap = f->gone_cap ? f->gone_cap * 2 : PORTION_COUNT;
+		struct gone *more = realloc(f->gone, cap * sizeof(*more));
 
-		if (!places)
+		if (!more)
 			return -ENOMEM;
-		f->places = places;
-		f->place_cap = cap;
+		f->gone = more;
+		f->gone_cap = cap;
 	}
-	f->places[f->place_count++] = *place;
+	f->gone[f->gone_count++] = *gone;
 	return 0;
 }
 
 static int give_up_add(struct forgetting *f, const struct oid *oid, uint32_t block, bool whole,
 		       const struct place *place)
 {
-	const struct index_op op = { .kind = OP_GIVE_UP,
-				     .oid = *oid,
-				     .block = block,
-				     .whole = whole,
-				     .size_too = true,
-				     .from = *place };
+	const struct index_op op = {
+		.kind = OP_GIVE_UP, .oid = *oid, .block = block, .whole = whole, .from = *place
+	};
 	int rc = op_add(f, &op);
 
-	return rc ? rc : place_add(f, place);
+	return rc ? rc : gone_add(f, &(struct gone){ *oid, block, whole, *place });
 }
 
 static int blocks_add(struct forgetting *f, const struct oid *name, uint32_t count)
@@ -314,11 +321,13 @@ static int object_add(struct forgetting *f, const struct oid *oid)
 static int portion(struct forgetting *f, const struct oid *oids, size_t count,
 		   struct xcp_error *err)
 {
+	uint64_t seal;
 	int rc = upkeep_lock(f->store, err);
 
 	if (rc)
 		return rc;
 	f->op_count = 0;
+	rc = pins_refresh(f->pins, f->store->v1_fd, &seal);
 	for (size_t i = 0; i < count && rc == 0; i++)
 		rc = object_add(f, &oids[i]);
 	if (rc)
@@ -329,20 +338,49 @@ static int portion(struct forgetting *f, const struct oid *oids, size_t count,
 	return rc;
 }
 
+/* A rebuild may have found it meanwhile. */
+static bool is_gone(const struct store *store, const struct gone *gone)
+{
+	struct index_object object;
+	struct place place;
+	uint32_t bad;
+	int rc;
+
+	if (!gone->whole) {
+		rc = index_get_blocks(store->index, &gone->oid, gone->block, 1, &place, &bad);
+		return rc == -ENOENT || (rc == 0 && !place_equal(&place, &gone->place));
+	}
+	rc = index_get_object(store->index, &gone->oid, &object);
+	return rc == -ENOENT || (rc == 0 && (object.content != CONTENT_RECORD ||
+					     !place_equal(&object.place, &gone->place)));
+}
+
+/* All at once: neighbours of one portion are in another, and what is given back are pages. */
+static int give_back(struct forgetting *f, struct xcp_error *err)
+{
+	struct place *places = calloc(f->gone_count + 1, sizeof(*places));
+	size_t count = 0;
+	int rc = places ? upkeep_lock(f->store, err) : xcp_error_set(err, -ENOMEM, "out of memory");
+
+	for (size_t i = 0; rc == 0 && i < f->gone_count; i++)
+		if (is_gone(f->store, &f->gone[i]))
+			places[count++] = f->gone[i].place;
+	if (rc == 0) {
+		segments_give_back(f->store->segments_fd, places, count);
+		store_write_unlock(f->store);
+	}
+	free(places);
+	return rc;
+}
+
 static int forget(struct forgetting *f, const struct oid *oids, size_t count, struct xcp_error *err)
 {
-	uint64_t seal;
-	int rc = pins_refresh(f->pins, f->store->v1_fd, &seal);
+	int rc = 0;
 
-	if (rc)
-		return xcp_error_set(err, rc, "cannot read what is pinned in the cache: %s",
-				     strerror(-rc));
 	for (size_t i = 0; i < count && rc == 0; i += PORTION_COUNT)
 		rc = portion(f, oids + i, count - i < PORTION_COUNT ? count - i : PORTION_COUNT,
 			     err);
-	if (rc == 0)
-		segments_give_back(f->store->segments_fd, f->places, f->place_count);
-	return rc;
+	return rc ? rc : give_back(f, err);
 }
 
 int upkeep_forget(const char *dir, const struct oid *oids, size_t count, uint64_t *out_freed,
@@ -363,7 +401,7 @@ int upkeep_forget(const char *dir, const struct oid *oids, size_t count, uint64_
 		store_unref(f.store);
 	}
 	free(f.ops);
-	free(f.places);
+	free(f.gone);
 	pins_free(f.pins);
 	return rc;
 }

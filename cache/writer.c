@@ -1172,6 +1172,17 @@ static void repack_count(struct writer *w)
 	atomic_fetch_add_explicit(&w->cache->counters.repacked_bytes, bytes, memory_order_relaxed);
 }
 
+/* What was on the disk before is there again before its place is given back. */
+static void repack_end(struct writer *w, struct store *store, const struct repack_portion *portion)
+{
+	if (segment_writer_sync(w->segment) || store_write_lock(store, NULL))
+		return;
+	if (store_check(store) == 0)
+		repack_give_back(w->repack, store, portion);
+	store_write_unlock(store);
+	limit_changed(&w->room->limit);
+}
+
 /* Half of the time at most: others may want the processor. */
 static void repack_go_on(struct writer *w, struct store *store)
 {
@@ -1179,11 +1190,11 @@ static void repack_go_on(struct writer *w, struct store *store)
 	uint64_t began_ms = clock_ms();
 
 	repack_look(w->repack, store, &portion);
+	/* Nothing makes room for copies. */
 	if (repack_prepare(w, &portion) == 0 && repack_pays(&portion, w->records.len) &&
-	    commit(w, NULL) == 0) {
-		repack_give_back(w->repack, store, &portion);
-		limit_changed(&w->room->limit);
+	    limit_excess(&w->room->limit, store, w->records.len) == 0 && commit(w, NULL) == 0) {
 		repack_count(w);
+		repack_end(w, store, &portion);
 	}
 	repack_portion_release(&portion);
 	w->repack_ms = 2 * clock_ms() - began_ms + 1;

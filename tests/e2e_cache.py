@@ -210,6 +210,24 @@ def test_pins(t, w):
     cache_verb(t, cache, "gc", w.url, status=2)
 
 
+def test_a_pinned_large_file(t, w):
+    cache = env.folder("pin-large")
+    url = w.server.add(repos.large(), "o/large")
+    limit = ("--cache-size", "24M")
+    prefetch(t, w, cache, url, "--pin", *limit, "8MiB.bin")
+    (pin,) = cache_verb(t, cache, "pins")["pins"]
+    t.equal((pin["path"], pin["objects_missing"]), ("8MiB.bin", 0), "the pin")
+    t.at_least(pin["disk_bytes"], 8 * MIB, "bytes of it")
+    mount = t.use(Mount(w.url, *limit, cache=cache))
+    t.equal(differential.compare(mount.path, w.clone).differences, [], "differences of another")
+    mount.idle()
+    t.at_least(mount.stats()["cache_given_up"], 100, "records that made room")
+    mount.unmount()
+    offline = t.use(Mount(url, "--offline", *limit, cache=cache))
+    want = (repos.clone(repos.large()) / "8MiB.bin").read_bytes()
+    t.ok(offline.read("8MiB.bin") == want, "its bytes, offline")
+
+
 def test_clear_of_one_source(t, w):
     cache = env.folder("clear")
     prefetch(t, w, cache, w.url)
@@ -267,6 +285,7 @@ tap.run([
     test_a_container_finds_what_the_host_stored,
     test_prefetch,
     test_pins,
+    test_a_pinned_large_file,
     test_clear_of_one_source,
     test_the_scope_of_sharing,
     test_prefetch_goes_wrong,

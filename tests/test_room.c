@@ -317,6 +317,45 @@ static void test_what_is_pinned_stays(void)
 	scratch_remove(dir);
 }
 
+/* Wherever pinned records begin and end in their pages. */
+static void test_pinned_ones_among_others_stay_whole(void)
+{
+	char *dir = scratch_dir(), *index = path_of(dir, "v1/index");
+	struct cache *cache = open_limited(dir);
+	struct oid oids[200];
+	const struct upkeep_pin pin = {
+		.name = "some", .oids = oids, .count = 200, .max_len = LIMIT
+	};
+	struct upkeep_pinned pinned;
+	uint64_t freed;
+
+	for (uint64_t i = 0; i < 200; i++) {
+		oids[i] = oid_of(pinned_number(i));
+		CHECK_INT(put(cache, pinned_number(i), 700 + i * 131 % 9000), 0);
+		CHECK_INT(put(cache, 600000 + i, 900 + i * 173 % 7000), 0);
+	}
+	cache_close(&cache);
+	CHECK_INT(upkeep_pin(dir, &pin, &pinned, NULL), 0);
+	CHECK_UINT(pinned.missing, 0);
+	for (unsigned round = 0; round < 3; round++) {
+		fill_past(dir, 10000 * round);
+		/* Each change of pins has the hand go over everything again. */
+		CHECK_INT(upkeep_pin(dir, &pin, &pinned, NULL), 0);
+		CHECK_UINT(pinned.missing, 0);
+		if (round == 1) {
+			dir_remove(index);
+			upkeep_shrink(dir, LIMIT / 4, &freed, NULL);
+		}
+		cache = open_limited(dir);
+		for (uint64_t i = 0; i < 200; i++)
+			CHECK_INT(ask(cache, pinned_number(i), 700 + i * 131 % 9000), RIGHT);
+		CHECK_UINT(counters_of(cache).faults, 0);
+		cache_close(&cache);
+	}
+	free(index);
+	scratch_remove(dir);
+}
+
 static void test_what_is_forgotten_is_given_back(void)
 {
 	char *dir = scratch_dir();
@@ -676,6 +715,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_full_index_makes_room);
 	TAP_RUN(test_what_is_read_stays);
 	TAP_RUN(test_what_is_pinned_stays);
+	TAP_RUN(test_pinned_ones_among_others_stay_whole);
 	TAP_RUN(test_what_is_forgotten_is_given_back);
 	TAP_RUN(test_reading_everything_does_not_stop_it);
 	TAP_RUN(test_objects_of_blocks_go_as_a_whole);

@@ -486,6 +486,47 @@ static void test_a_whole_record_behind_the_known_tail_is_kept(void)
 	bench_close(&bench);
 }
 
+/* What was given back may lie anywhere, and nothing of it is left that could be taken for a record. */
+static void test_a_writer_goes_on_behind_holes(void)
+{
+	for (unsigned known = 0; known < 2; known++) {
+		struct bench bench = bench_open();
+		struct segment_writer *writer = bench_writer(&bench, 1 << 20);
+		struct record_want wants[21], want;
+		struct place places[21], place;
+		char *path = segment_path(&bench, writer);
+		uint64_t end, id = segment_writer_id(writer);
+		uint8_t *bytes;
+		size_t len;
+
+		for (unsigned n = 0; n < 21; n++)
+			places[n] = record_add(writer, 3 * n, 5000, &wants[n]);
+		end = segment_writer_tail(writer);
+		segment_writer_close(&writer);
+		for (unsigned n = 1; n < 20; n += 2)
+			segments_give_back(bench.dir_fd, &places[n], 1);
+		segments_give_back(bench.dir_fd, &places[6], 5);
+		bytes = file_read(path, &len);
+		for (unsigned n = 1; n < 20; n += 2)
+			for (uint64_t i = places[n].off;
+			     i < places[n].off + record_len(places[n].stored_len); i++)
+				CHECK_UINT(bytes[i], 0);
+		free(bytes);
+		bench.tail = known ? places[0].off : 0;
+		writer = bench_writer(&bench, 1 << 20);
+		CHECK_UINT(segment_writer_id(writer), id);
+		CHECK_UINT(segment_writer_tail(writer), end);
+		place = record_add(writer, 99, 300, &want);
+		CHECK_INT(record_ask(&bench, &place, &want, 99), RIGHT);
+		CHECK_INT(record_ask(&bench, &places[0], &wants[0], 0), RIGHT);
+		CHECK_INT(record_ask(&bench, &places[20], &wants[20], 60), RIGHT);
+		CHECK_INT(record_ask(&bench, &places[5], &wants[5], 15), MISS);
+		segment_writer_close(&writer);
+		free(path);
+		bench_close(&bench);
+	}
+}
+
 static void test_a_segment_in_use_is_left_alone(void)
 {
 	struct bench bench = bench_open();
@@ -550,6 +591,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_another_record_in_the_place_is_a_miss);
 	TAP_RUN(test_a_torn_tail_is_cut_off_by_the_next_writer);
 	TAP_RUN(test_a_whole_record_behind_the_known_tail_is_kept);
+	TAP_RUN(test_a_writer_goes_on_behind_holes);
 	TAP_RUN(test_a_segment_in_use_is_left_alone);
 	TAP_RUN(test_a_full_cut_or_strange_segment_is_not_taken_over);
 	return tap_done();

@@ -303,3 +303,18 @@ void holdings_sum(struct holdings *holdings)
 	}
 	holdings->count = unique;
 }
+
+void holdings_files_only(struct holdings *holdings)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < holdings->count; i++) {
+		const struct oid *oid = &holdings->oids[i];
+		struct cache_stat stat = { .type = OBJECT_NONE };
+
+		cache_stat(holdings->cache, oid, &stat);
+		if (!is_tree(holdings, oid) && stat.type != OBJECT_COMMIT)
+			holdings->oids[count++] = *oid;
+	}
+	holdings->count = count;
+}

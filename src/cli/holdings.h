@@ -9,6 +9,7 @@
 #ifndef CLI_HOLDINGS_H
 #define CLI_HOLDINGS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,5 +45,7 @@ int holdings_add(struct holdings *holdings, const struct oid *commit, const char
 		 struct xcp_error *err);
 
 void holdings_sum(struct holdings *holdings);
+/* After that: forgets commits and trees. */
+void holdings_files_only(struct holdings *holdings);
 
 #endif

@@ -60,7 +60,10 @@ static int collect(const struct pinning *pinning, const char *path, struct holdi
 	struct oid commit;
 	int ret = holdings_commit(out->cache, pinning->source, &commit, err);
 
-	return ret ? ret : holdings_add(out, &commit, path, err);
+	if (!ret)
+		ret = holdings_add(out, &commit, path, err);
+	holdings_sum(out); /* each once */
+	return ret;
 }
 
 /* The cache is closed before it is worked on. */

@@ -123,7 +123,8 @@ static int share_found(void *arg, const void *key, size_t key_len, const void *v
 	refs = json_object_get(all, identity);
 	if (!refs) {
 		refs = json_array();
-		json_object_set_new(all, identity, refs);
+		if (json_object_set_new(all, identity, refs))
+			return 0; /* a path that is not UTF-8, which JSON cannot say */
 	}
 	ref++;
 	json_array_append_new(refs, json_pack("[oo]",
@@ -308,6 +309,8 @@ static int holdings_of(struct cache *cache, const struct asked *asked, void *arg
 	if (!ret)
 		ret = holdings_add(holdings, &commit, "", err);
 	holdings_sum(holdings);
+	/* Directories stay: what is known of them stays true. */
+	holdings_files_only(holdings);
 	return ret;
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/lock.h"
 #include "repo/node.h"
 
@@ -17,6 +18,8 @@
 #define PROGRESS_MS 200
 #define NAME_MAX_LEN 255
 #define TRIES_MAX 3
+#define WHOLE_MS 30000
+#define WHOLE_LOOK_MS 20
 
 struct task {
 	struct node *node; /* one lookup is ours, unless it is the root */
@@ -26,7 +29,7 @@ struct task {
 struct prefetch {
 	const struct prefetch_config *config;
 	struct lock lock;
-	struct lock_cond work, idle;
+	struct lock_cond work, idle, never; /* never: for waits that only time ends */
 	/* under lock */
 	struct task *stack; /* owned */
 	size_t count, cap;
@@ -228,9 +231,28 @@ static int directory(struct prefetch *p, const struct task *task)
 	return 0;
 }
 
+/*
+ * A large file came in parts, and is only here as a whole once these were hashed. One that turns out
+ * to be wrong, or is lost, is not waited for for ever.
+ */
+static void wait_whole(struct prefetch *p, struct node *node)
+{
+	uint64_t end_ms = clock_ms() + WHOLE_MS;
+	struct repo_origin origin;
+
+	repo_origin(p->config->repo, node, &origin);
+	while (!origin.cached && clock_ms() < end_ms) {
+		lock_take(&p->lock);
+		lock_cond_wait_ms(&p->never, &p->lock, WHOLE_LOOK_MS);
+		lock_give(&p->lock);
+		repo_origin(p->config->repo, node, &origin);
+	}
+}
+
 static int whole_file(struct prefetch *p, struct node *node)
 {
 	size_t len = PIECE_LEN;
+	struct repo_attr attr;
 	int ret = 0;
 
 	for (uint64_t off = 0; ret == 0 && len == PIECE_LEN; off += len) {
@@ -241,6 +263,9 @@ static int whole_file(struct prefetch *p, struct node *node)
 		p->totals.bytes_done += len;
 		lock_give(&p->lock);
 	}
+	repo_attr_now(p->config->repo, node, &attr);
+	if (ret == 0 && attr.size_known && fetch_is_large(repo_fetch(p->config->repo), attr.size))
+		wait_whole(p, node);
 	return ret;
 }
 
@@ -404,6 +429,7 @@ static int pass(const struct prefetch_config *config, struct prefetch_totals *to
 	lock_init(&p.lock);
 	lock_cond_init(&p.work);
 	lock_cond_init(&p.idle);
+	lock_cond_init(&p.never);
 	ret = begin(&p, err);
 	if (ret == 0)
 		ret = work(&p, err);
@@ -414,6 +440,7 @@ static int pass(const struct prefetch_config *config, struct prefetch_totals *to
 	forget_rest(&p);
 	lock_cond_release(&p.work);
 	lock_cond_release(&p.idle);
+	lock_cond_release(&p.never);
 	lock_release(&p.lock);
 	return ret;
 }
