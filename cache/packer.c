@@ -4,6 +4,7 @@
 #include "cache/packer.h"
 
 #include <errno.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -73,6 +74,29 @@ void packer_end(struct packer *packer)
 
 /* ---- one body ---- */
 
+/*
+ * A file whose last blocks did not shrink is tried again now and then only: on a fast line trying is
+ * what takes longest.
+ */
+#define NOISY_COUNT 8
+#define NOISY_TRY 16
+
+static bool is_noisy(const struct packer *packer, const struct record_header *header)
+{
+	return header->type == RECORD_BLOCK && packer->noisy_count >= NOISY_COUNT &&
+	       header->block_index % NOISY_TRY && oid_equal(&packer->noisy, &header->oid);
+}
+
+static void note_noise(struct packer *packer, const struct record_header *header)
+{
+	if (header->type != RECORD_BLOCK)
+		return;
+	if (header->codec != CODEC_RAW || !oid_equal(&packer->noisy, &header->oid))
+		packer->noisy_count = 0;
+	packer->noisy = header->oid;
+	packer->noisy_count += header->codec == CODEC_RAW;
+}
+
 void packer_pack(struct packer *packer, struct record_header *header, const uint8_t *raw,
 		 size_t len, uint8_t *out, size_t *out_len)
 {
@@ -83,6 +107,13 @@ void packer_pack(struct packer *packer, struct record_header *header, const uint
 									packer->dictionaries[kind];
 	size_t without;
 
+	header->dictionary = 0;
+	if (is_noisy(packer, header)) {
+		header->codec = CODEC_RAW;
+		memcpy(out, raw, len);
+		*out_len = len;
+		return;
+	}
 	if (dictionary && !codec_dictionary_ready(dictionary, packer->effort))
 		dictionary = NULL;
 	if (kind != DICTIONARY_NONE)
@@ -96,7 +127,7 @@ void packer_pack(struct packer *packer, struct record_header *header, const uint
 		header->codec = codec_pack(packer->codec, packer->effort, dictionary, raw, len, out,
 					   out_len);
 	}
-	header->dictionary = 0;
+	note_noise(packer, header);
 	if (dictionary && header->codec == CODEC_ZSTD)
 		header->dictionary = codec_dictionary_id(dictionary);
 	packer->poor |= header->codec == CODEC_ZSTD &&

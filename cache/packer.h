@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/oid.h"
 #include "cache/codec.h"
 #include "cache/dictionary.h"
 #include "cache/record.h"
@@ -23,6 +24,9 @@ struct packer {
 	struct codec_dictionary *dictionaries[DICTIONARY_KIND_COUNT]; /* in use; NULL: none */
 	enum codec_effort effort;
 	bool poor; /* something could be packed better, with more time; the caller's to clear */
+	/* blocks in a row of one large file that did not shrink */
+	struct oid noisy;
+	unsigned noisy_count;
 	/* of the time that packing took since packer_begin() it had a processor */
 	uint64_t began_ns, began_cpu_ns;
 	bool crowded;

@@ -68,27 +68,37 @@ def test_some_of_many_are_stopped_and_killed(t, w):
     rng = random.Random(7)
     mounts = many(t, w, 8)
     lives, frail = mounts[:4], mounts[4:]
-    readers = read_all(w, lives).start()
+    stopped, dead = [], []
+    count = 0
+
+    def on_file(_):
+        """Each hundred files of the one that is followed: another one stands still for a while."""
+        nonlocal count
+        count += 1
+        if count % 100 == 0:
+            stopped.append(rng.choice([m for m in frail if m not in dead]))
+            os.kill(stopped[-1].pid, signal.SIGSTOP)
+        if count % 100 == 60 and stopped:
+            os.kill(stopped[-1].pid, signal.SIGCONT)
+            if len(stopped) in (3, 6):
+                stopped[-1].kill()
+                dead.append(stopped[-1])
+    followed = differential.Comparison(lives[0].path, w.clone, on_file=on_file)
+    readers = read_all(w, lives[1:]).start()
     others = read_all(w, frail).start()
-    turns, dead = 0, []
-    while any(thread.is_alive() for thread in readers.threads):
-        victim = rng.choice([m for m in frail if m not in dead])
-        os.kill(victim.pid, signal.SIGSTOP)
-        try:
-            proc.wait_until(lambda: not any(r.is_alive() for r in readers.threads),
-                            rng.random() / 4, fail=False)
-        finally:
-            os.kill(victim.pid, signal.SIGCONT)
-        turns += 1
-        if turns in (3, 6):
-            victim.kill()
-            dead.append(victim)
+    try:
+        t.equal(followed.run().differences, [], "differences of the one that is followed")
+    finally:
+        for mount in frail:
+            if mount not in dead:
+                os.kill(mount.pid, signal.SIGCONT)
     t.equal(readers.join(), 0, "stuck readers of those that live")
-    t.equal(readers.results, {m.path: [] for m in lives}, "differences of those that live")
-    t.at_least(turns, 3, "times that one was stopped")
+    t.equal(readers.results, {m.path: [] for m in lives[1:]}, "differences of those that live")
+    t.at_least(len(stopped), 6, "times that one was stopped")
+    t.equal(len(dead), 2, "killed")
     t.equal(others.join(), 0, "stuck readers of the others")
-    stopped = [m.path for m in frail if m not in dead]
-    t.equal([others.results.get(path) for path in stopped], [[] for _ in stopped],
+    paths = [m.path for m in frail if m not in dead]
+    t.equal([others.results.get(path) for path in paths], [[] for _ in paths],
             "differences of those that were only stopped")
 
 

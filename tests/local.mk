@@ -54,6 +54,7 @@ UNIT_TESTS += %D%/test_oid
 UNIT_TESTS += %D%/test_origin
 UNIT_TESTS += %D%/test_pack
 UNIT_TESTS += %D%/test_parked
+UNIT_TESTS += %D%/test_packer
 UNIT_TESTS += %D%/test_pages
 UNIT_TESTS += %D%/test_part
 UNIT_TESTS += %D%/test_pins

@@ -2081,6 +2081,7 @@ static void test_sizes_of_trees_that_come_later_are_asked_for_then(void)
 	CHECK_UINT(fake_call(remote, 2).want_count, 1);
 	CHECK_INT(fetch_size_known(fetch, &deep, &size), 1);
 	CHECK_UINT(size, 200);
+	wait_release(&commit_wait);
 	tear_down();
 }
 
