@@ -148,7 +148,9 @@ def run(server, repo, limit, skewed):
     say(f"{name}.fetched", "n", fetched)
     say(f"{name}.requests", "n", sum(stats["batches"].values()))
     say(f"{name}.dropped", "n", stats["cache_dropped"])
-    say(f"{name}.hit-rate", "%", 100 * (1 - fetched / reads))
+    hits, misses = (stats["latency_us"][kind]["count"] for kind in ("read_hit", "read_miss"))
+    say(f"{name}.fetched-for-nothing", "%", 100 * (1 - misses / fetched))
+    say(f"{name}.hit-rate", "%", 100 * hits / (hits + misses))    # of the kernel's requests
     say(f"{name}.hit-rate-lru", "%", 100 * lru.hits / reads)
 
 
