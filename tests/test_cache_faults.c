@@ -362,7 +362,7 @@ static int child_use(const char *dir, uint64_t first, uint64_t count)
 static void test_flipped_bits_anywhere(void)
 {
 	char *whole = scratch_dir();
-	unsigned rounds = is_long() ? 1000 : 40;
+	unsigned rounds = is_long() ? 1500 : 40; /* a million flips and more */
 
 	fill(whole, 0, 300);
 	flip_state = 88172645463325252u;

@@ -35,7 +35,7 @@ void holdings_release(struct holdings *holdings)
 		HASH_DEL(holdings->seen, tree);
 		free(tree);
 	}
-	free(holdings->oids);
+	fetch_list_release(&holdings->oids);
 }
 
 int holdings_commit(struct cache *cache, const struct source *source, struct oid *out,
@@ -64,21 +64,6 @@ int holdings_commit(struct cache *cache, const struct source *source, struct oid
 }
 
 /* ---- objects ---- */
-
-static int oid_add(struct holdings *holdings, const struct oid *oid)
-{
-	if (holdings->count == holdings->cap) {
-		size_t cap = holdings->cap ? holdings->cap * 2 : 1024;
-		struct oid *oids = realloc(holdings->oids, cap * sizeof(*oids));
-
-		if (!oids)
-			return -ENOMEM;
-		holdings->oids = oids;
-		holdings->cap = cap;
-	}
-	holdings->oids[holdings->count++] = *oid;
-	return 0;
-}
 
 static bool is_tree(const struct holdings *holdings, const struct oid *oid)
 {
@@ -124,28 +109,8 @@ static bool is_dir(const struct tree_entry *entry)
 
 /* ---- below a tree ---- */
 
-struct stack {
-	struct oid *v;
-	size_t count, cap;
-};
-
-static int push(struct stack *stack, const struct oid *oid)
-{
-	if (stack->count == stack->cap) {
-		size_t cap = stack->cap ? stack->cap * 2 : 64;
-		struct oid *v = realloc(stack->v, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		stack->v = v;
-		stack->cap = cap;
-	}
-	stack->v[stack->count++] = *oid;
-	return 0;
-}
-
 /* Its entries: files are named, trees wait. */
-static int tree_take(struct holdings *holdings, struct stack *stack, const struct oid *oid)
+static int tree_take(struct holdings *holdings, struct fetch_list *stack, const struct oid *oid)
 {
 	struct content *content;
 	struct tree_cursor cursor;
@@ -154,7 +119,7 @@ static int tree_take(struct holdings *holdings, struct stack *stack, const struc
 
 	if (ret <= 0)
 		return ret;
-	ret = oid_add(holdings, oid);
+	ret = fetch_list_add(&holdings->oids, oid);
 	if (ret)
 		return ret;
 	content = object_get(holdings, oid, OBJECT_TREE, TREE_MAX_LEN);
@@ -166,7 +131,8 @@ static int tree_take(struct holdings *holdings, struct stack *stack, const struc
 	while (ret == 0 && tree_next(&cursor, &entry) == 1) {
 		if (entry.mode == TREE_MODE_GITLINK)
 			continue;
-		ret = is_dir(&entry) ? push(stack, &entry.oid) : oid_add(holdings, &entry.oid);
+		ret = is_dir(&entry) ? fetch_list_add(stack, &entry.oid) :
+				       fetch_list_add(&holdings->oids, &entry.oid);
 	}
 	content_unref(content);
 	return ret;
@@ -174,15 +140,15 @@ static int tree_take(struct holdings *holdings, struct stack *stack, const struc
 
 static int below(struct holdings *holdings, const struct oid *tree)
 {
-	struct stack stack = { .v = NULL };
-	int ret = push(&stack, tree);
+	struct fetch_list stack = { 0 };
+	int ret = fetch_list_add(&stack, tree);
 
 	while (ret == 0 && stack.count > 0) {
 		struct oid next = stack.v[--stack.count];
 
 		ret = tree_take(holdings, &stack, &next);
 	}
-	free(stack.v);
+	fetch_list_release(&stack);
 	return ret;
 }
 
@@ -241,7 +207,7 @@ static int along(struct holdings *holdings, const struct oid *root, const char *
 		if (!dir)
 			ret = -ENOENT;
 		if (ret == 0)
-			ret = oid_add(holdings, &at);
+			ret = fetch_list_add(&holdings->oids, &at);
 		if (ret == 0)
 			ret = step_down(holdings, &at, rest, len, &at, &dir);
 		rest += len;
@@ -251,7 +217,7 @@ static int along(struct holdings *holdings, const struct oid *root, const char *
 	if (ret == -ENODATA)
 		return xcp_error_set(err, -ENOENT, "the way to %s is not in the cache", path);
 	if (ret == 0)
-		ret = dir ? below(holdings, &at) : oid_add(holdings, &at);
+		ret = dir ? below(holdings, &at) : fetch_list_add(&holdings->oids, &at);
 	return ret ? xcp_error_set(err, ret, "out of memory") : 0;
 }
 
@@ -263,7 +229,7 @@ int holdings_add(struct holdings *holdings, const struct oid *commit, const char
 	char hex[OID_MAX_HEX + 1];
 
 	if (ret == 0)
-		ret = oid_add(holdings, commit);
+		ret = fetch_list_add(&holdings->oids, commit);
 	if (ret)
 		return xcp_error_set(err, ret == -ENOMEM ? ret : -ENOENT,
 				     "commit %s is not in the cache", oid_to_hex(commit, hex));
@@ -281,16 +247,16 @@ void holdings_sum(struct holdings *holdings)
 {
 	size_t unique = 0;
 
-	if (holdings->count > 0)
-		qsort(holdings->oids, holdings->count, sizeof(*holdings->oids), oid_order);
-	for (size_t i = 0; i < holdings->count; i++) {
-		const struct oid *oid = &holdings->oids[i];
+	if (holdings->oids.count > 0)
+		qsort(holdings->oids.v, holdings->oids.count, sizeof(*holdings->oids.v), oid_order);
+	for (size_t i = 0; i < holdings->oids.count; i++) {
+		const struct oid *oid = &holdings->oids.v[i];
 		struct cache_stat stat = { .type = OBJECT_NONE };
 		bool here, file;
 
-		if (unique > 0 && oid_equal(oid, &holdings->oids[unique - 1]))
+		if (unique > 0 && oid_equal(oid, &holdings->oids.v[unique - 1]))
 			continue;
-		holdings->oids[unique++] = *oid;
+		holdings->oids.v[unique++] = *oid;
 		here = cache_stat(holdings->cache, oid, &stat) == 0 && stat.has_content;
 		file = !is_tree(holdings, oid) && stat.type != OBJECT_TREE &&
 		       stat.type != OBJECT_COMMIT;
@@ -301,20 +267,20 @@ void holdings_sum(struct holdings *holdings)
 		holdings->raw_bytes += stat.size;
 		holdings->stored_bytes += stat.stored_bytes;
 	}
-	holdings->count = unique;
+	holdings->oids.count = unique;
 }
 
 void holdings_files_only(struct holdings *holdings)
 {
 	size_t count = 0;
 
-	for (size_t i = 0; i < holdings->count; i++) {
-		const struct oid *oid = &holdings->oids[i];
+	for (size_t i = 0; i < holdings->oids.count; i++) {
+		const struct oid *oid = &holdings->oids.v[i];
 		struct cache_stat stat = { .type = OBJECT_NONE };
 
 		cache_stat(holdings->cache, oid, &stat);
 		if (!is_tree(holdings, oid) && stat.type != OBJECT_COMMIT)
-			holdings->oids[count++] = *oid;
+			holdings->oids.v[count++] = *oid;
 	}
-	holdings->count = count;
+	holdings->oids.count = count;
 }

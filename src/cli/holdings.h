@@ -16,13 +16,13 @@
 #include "base/error.h"
 #include "base/oid.h"
 #include "cache/cache.h"
+#include "fetch/fetch.h"
 #include "remote/source.h"
 
 struct holdings {
 	struct cache *cache; /* borrowed */
 	/* commits, trees, files, each once after holdings_sum() */
-	struct oid *oids; /* owned */
-	size_t count, cap;
+	struct fetch_list oids;
 	struct holdings_tree *seen; /* trees that were walked already */
 	/* of holdings_sum() */
 	uint64_t files, files_here;

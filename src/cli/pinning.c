@@ -107,8 +107,8 @@ static int pin_path(const struct pinning *pinning, const char *path, struct upke
 		ret = collect_from(pinning, path, &holdings, err);
 	if (!ret) {
 		const struct upkeep_pin pin = { .name = name,
-						.oids = holdings.oids,
-						.count = holdings.count,
+						.oids = holdings.oids.v,
+						.count = holdings.oids.count,
 						.max_len = limit_of(pinning->settings) };
 
 		ret = upkeep_pin(pinning->settings->cache_dir, &pin, &pinned, err);

@@ -324,7 +324,8 @@ static int clear_source(const struct asked *asked, struct xcp_error *err)
 	holdings_init(&holdings, NULL);
 	ret = cache_use(asked, holdings_of, &holdings, err);
 	if (!ret)
-		ret = upkeep_forget(asked->dir, holdings.oids, holdings.count, &freed, &stay, err);
+		ret = upkeep_forget(asked->dir, holdings.oids.v, holdings.oids.count, &freed, &stay,
+				    err);
 	holdings_release(&holdings);
 	if (ret)
 		return ret;
