@@ -28,6 +28,7 @@ static uint64_t large_memory_len;
 static struct lock waits_lock;
 static struct lock_cond waits_cond;
 static unsigned distrusted;
+static bool time_goes_by; /* while result() waits; at no other moment */
 
 /* ---- a fetch with all that it needs ---- */
 
@@ -68,6 +69,7 @@ static void open_fetch(void)
 
 static void set_up(unsigned caps)
 {
+	clock_fake(1000000);
 	dir = scratch_dir();
 	remote = fake_remote_new(caps);
 	cache = open_at(dir);
@@ -90,6 +92,7 @@ static void tear_down(void)
 	cache_close(&cache);
 	scratch_remove(dir);
 	large_memory_len = 0;
+	time_goes_by = false;
 	clock_real();
 }
 
@@ -205,6 +208,8 @@ static int result(struct wait *wait)
 		lock_take(&waits_lock);
 		if (!wait->woken)
 			lock_cond_wait_ms(&waits_cond, &waits_lock, 50);
+		if (!wait->woken && time_goes_by)
+			clock_fake_advance(100);
 		if (wait->woken)
 			status = wait->status ? wait->status : 1;
 		wait->woken = false;
@@ -354,7 +359,6 @@ static void test_without_early_nothing_is_served_before_the_whole(void)
 
 static void test_a_stream_goes_no_further_than_a_window(void)
 {
-	clock_fake(1000000);
 	set_up(STREAM_CAPS);
 	make_file(16 * MIB, 1);
 	CHECK_INT(read_at(0, 100), 1);
@@ -372,15 +376,14 @@ static void test_a_stream_goes_no_further_than_a_window(void)
 
 static void test_a_stream_that_nobody_reads_ends_and_what_came_stays(void)
 {
-	clock_fake(1000000);
 	set_up(STREAM_CAPS);
 	make_file(16 * MIB, 1);
 	CHECK_INT(read_at(0, 100), 1);
 	CHECK(EVENTUALLY(is_held()));
 	clock_fake_advance(LARGE_IDLE_MIN_MS - 100);
 	fetch_tick(fetch);
-	CHECK(is_held());
-	clock_fake_advance(100); /* it had only begun */
+	CHECK(EVENTUALLY(is_held())); /* more may have come into its queue just now */
+	clock_fake_advance(100);      /* it had only begun */
 	CHECK(EVENTUALLY(is_quiet()));
 	CHECK(sent() <= 2 * MIB);
 	CHECK_INT(read_at(BLOCK, 100), 1);
@@ -401,6 +404,7 @@ static void test_a_stream_that_breaks_off_is_begun_again(void)
 {
 	set_up(STREAM_CAPS);
 	make_file(3 * MIB, 1);
+	time_goes_by = true;
 	fake_break(remote, 2);
 	CHECK_INT(read_all(128 * KIB), 1);
 	CHECK(EVENTUALLY(is_whole()));
@@ -412,7 +416,6 @@ static void test_a_stream_that_breaks_off_again_and_again_ends(void)
 {
 	struct wait wait;
 
-	clock_fake(1000000);
 	set_up(STREAM_CAPS);
 	make_file(3 * MIB, 1);
 	fake_break(remote, 1000);
@@ -429,7 +432,6 @@ static void test_a_stream_that_breaks_off_again_and_again_ends(void)
 
 static void test_a_reader_behind_the_stream_gets_another(void)
 {
-	clock_fake(1000000);
 	set_up(STREAM_CAPS);
 	make_file(8 * MIB, 1);
 	CHECK_INT(read_at(4 * MIB, 100), 1);
@@ -489,7 +491,6 @@ static void test_silence_ends_a_wait_for_a_part(void)
 {
 	struct wait wait;
 
-	clock_fake(1000000);
 	set_up(STREAM_CAPS);
 	make_file(3 * MIB, 1);
 	fake_hold(remote, true);
@@ -508,7 +509,6 @@ static void test_a_wait_for_a_part_is_cancelled(void)
 {
 	struct wait wait, other;
 
-	clock_fake(1000000);
 	set_up(STREAM_CAPS);
 	make_file(3 * MIB, 1);
 	fake_hold(remote, true);
@@ -530,7 +530,6 @@ static void test_closing_ends_waits_and_paused_streams(void)
 {
 	struct wait wait;
 
-	clock_fake(1000000);
 	set_up(STREAM_CAPS);
 	make_file(16 * MIB, 1);
 	CHECK_INT(read_at(0, 100), 1);
@@ -667,7 +666,6 @@ static void test_a_size_leaves_its_stream_to_the_read_that_follows(void)
 
 static void test_a_size_that_nothing_follows_ends_its_stream(void)
 {
-	clock_fake(1000000);
 	set_up(STREAM_CAPS & ~(unsigned)REMOTE_SIZES);
 	make_file(8 * MIB, 1);
 	CHECK_INT(want_size(), 2);
@@ -830,8 +828,37 @@ static void test_a_whole_file_in_answer_to_its_beginning(void)
 	fake_ranges(remote, FAKE_RANGES_WHOLE);
 	CHECK_INT(read_all(128 * KIB), 1);
 	CHECK(EVENTUALLY(is_whole()));
-	CHECK(fake_calls(remote) <= 11); /* few, and each breaks off soon */
+	CHECK_UINT(ranges(), fake_calls(remote)); /* it is not asked for in another way as well */
+	CHECK(ranges() <= 11);			  /* few, and each breaks off soon */
 	CHECK(sent() <= file_size + MIB);
+	tear_down();
+}
+
+/* As the end of another call does, which the remote's one thread cannot bring at the same time. */
+static void refuse_ranges(void)
+{
+	lock_take(&fetch->lock);
+	fetch->larges.refused = true;
+	lock_give(&fetch->lock);
+}
+
+static void test_a_whole_file_that_is_on_its_way_is_not_asked_for_again(void)
+{
+	struct wait waits[2];
+
+	set_up(RANGE_CAPS);
+	make_file(4 * MIB, 1);
+	fake_ranges(remote, FAKE_RANGES_WHOLE);
+	fake_stall(remote, MIB);
+	CHECK_INT(read_at(0, 100), 1);
+	CHECK_INT(ask_at(&waits[0], 2 * MIB, 100), 0);
+	refuse_ranges();
+	CHECK_INT(ask_at(&waits[1], 3 * MIB, 100), 0);
+	fake_stall(remote, 0);
+	CHECK_INT(result(&waits[0]), 1);
+	CHECK_INT(result(&waits[1]), 1);
+	CHECK_INT(read_all(MIB), 1);
+	CHECK_UINT(ranges(), fake_calls(remote));
 	tear_down();
 }
 
@@ -850,6 +877,7 @@ static void test_a_failed_range_goes_on_where_it_broke_off(void)
 {
 	set_up(RANGE_CAPS);
 	make_file(4 * MIB, 1);
+	time_goes_by = true;
 	fake_fail(remote, 2, REMOTE_TRANSIENT, true, 0);
 	CHECK_INT(read_all(128 * KIB), 1);
 	CHECK(EVENTUALLY(is_whole()));
@@ -862,7 +890,6 @@ static void test_failures_without_end_end(void)
 {
 	struct wait wait;
 
-	clock_fake(1000000);
 	set_up(RANGE_CAPS);
 	make_file(4 * MIB, 1);
 	fake_fail(remote, 1000, REMOTE_TRANSIENT, true, 0);
@@ -881,13 +908,16 @@ static void test_failures_without_end_end(void)
 
 static void test_wrong_ranges_are_withdrawn(void)
 {
+	int status;
+
 	set_up(RANGE_CAPS);
 	make_file(3 * MIB, 1);
 	fake_spoil(remote, &file, MIB + 10);
 	CHECK_INT(read_at(0, 100 * KIB), 1);
 	CHECK_INT(read_at(2 * MIB, MIB), 1);
 	CHECK_INT(read_at(MIB, 10), 1);
-	CHECK_INT(read_at(MIB, 20), -EILSEQ); /* who could know */
+	status = read_at(MIB, 20);
+	CHECK(status == -EILSEQ || status == -EBADMSG); /* who could know: or knows already */
 	for (uint64_t off = 0; off < file_size && !distrusts(); off += BLOCK)
 		read_at(off, BLOCK);
 	CHECK(EVENTUALLY(distrusts()));
@@ -1024,6 +1054,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_refusal_goes_over_to_the_stream);
 	TAP_RUN(test_a_whole_file_in_answer_is_kept);
 	TAP_RUN(test_a_whole_file_in_answer_to_its_beginning);
+	TAP_RUN(test_a_whole_file_that_is_on_its_way_is_not_asked_for_again);
 	TAP_RUN(test_a_file_of_another_length_is_none);
 	TAP_RUN(test_a_failed_range_goes_on_where_it_broke_off);
 	TAP_RUN(test_failures_without_end_end);

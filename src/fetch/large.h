@@ -204,6 +204,8 @@ void large_stream_gone_locked(struct batch *batch);
 bool large_stream_held_locked(const struct batch *batch);
 /* Somebody read on. */
 void large_stream_resume_locked(struct large *large);
+/* Nobody else brings what it has gone by: where somebody waits for that, from the start. */
+void large_stream_rewind_locked(struct large *large);
 void large_stream_cancel_locked(struct large *large);
 
 /* ---- prove.c ---- */

@@ -218,6 +218,10 @@ static int ask(struct large *large, const struct stretch *stretch, struct fetch_
 		return status;
 	status = -EAGAIN;
 	for (unsigned look = 1; status == -EAGAIN; look++) {
+		/* what was here and is no more may have been proven, and is the object's now */
+		if (look > 1 &&
+		    !cache_read(fetch->config.cache, &large->oid, stretch->off, stretch->len, out))
+			return 1;
 		gather(large, stretch, waiter);
 		if (holds_all(waiter, stretch)) {
 			note(large, stretch);

@@ -516,6 +516,7 @@ void large_settle_range(struct fetch *fetch, struct batch *batch)
 	lock_take(&fetch->lock);
 	release_locked(large, batch);
 	large_stream_gone_locked(batch);
+	large_stream_rewind_locked(large);
 	lock_give(&fetch->lock);
 	batch_free(batch);
 	fetch_pump(fetch);

@@ -45,6 +45,9 @@ static struct large *next_locked(struct fetch *fetch)
 	if (fetch->closing)
 		return NULL;
 	TAILQ_FOREACH(large, &fetch->larges.all, entry) {
+		/* What a range brings that turned out to be the whole, or is on its way out. */
+		if (large->stream)
+			continue;
 		if (!large->streaming && !TAILQ_EMPTY(&large->waiters) &&
 		    large_way_locked(large) != LARGE_RANGE)
 			return large;
@@ -236,6 +239,32 @@ void large_stream_resume_locked(struct large *large)
 	    (TAILQ_EMPTY(&batch->chunks) && !batch->ended))
 		return;
 	fetch_work_schedule_locked(large->fetch, batch);
+}
+
+static bool is_left_behind_locked(const struct large *large, const struct fetch_waiter *waiter)
+{
+	uint32_t first = (uint32_t)(waiter->off / CACHE_BLOCK_LEN);
+	uint32_t last = (uint32_t)((waiter->off + waiter->len - 1) / CACHE_BLOCK_LEN);
+
+	for (uint32_t i = first; i <= last && i < large->stream_next; i++) {
+		if (!waiter->blocks[i - first] && !bit_is_set(large->coming, i))
+			return true;
+	}
+	return false;
+}
+
+void large_stream_rewind_locked(struct large *large)
+{
+	const struct fetch_waiter *waiter;
+
+	if (!large->stream)
+		return;
+	TAILQ_FOREACH(waiter, &large->waiters, entry) {
+		if (is_left_behind_locked(large, waiter)) {
+			large_stream_cancel_locked(large);
+			return;
+		}
+	}
 }
 
 void large_stream_cancel_locked(struct large *large)
