@@ -600,6 +600,40 @@ bool cache_is_claimed(struct cache *cache, const struct oid *oid, enum cache_cla
 	return taken;
 }
 
+uint32_t cache_claim_blocks(struct cache *cache, const struct oid *name, uint32_t first,
+			    uint32_t count, uint32_t *out_others)
+{
+	struct claims *claims = claims_get(cache);
+	uint32_t taken = claims_take_blocks(claims, name, first, count, out_others);
+
+	claims_unref(claims);
+	return taken;
+}
+
+bool cache_are_blocks_claimed(struct cache *cache, const struct oid *name, uint32_t first,
+			      uint32_t count)
+{
+	struct claims *claims = claims_get(cache);
+	bool taken = claims_are_blocks_taken(claims, name, first, count);
+
+	claims_unref(claims);
+	return taken;
+}
+
+void cache_unclaim_blocks(struct cache *cache, const struct oid *name, uint32_t first,
+			  uint32_t count, bool at_once)
+{
+	struct claims *claims = claims_get(cache);
+	struct pending_item *item =
+		claims && !at_once ? pending_item_unclaim_blocks(claims, name, first, count) : NULL;
+
+	if (item)
+		cache_item_add_quietly(cache, item);
+	else
+		claims_give_blocks(claims, name, first, count);
+	claims_unref(claims);
+}
+
 /* ---- reading ---- */
 
 static struct record_want want_of(const struct index_object *object, uint32_t block)

@@ -133,6 +133,8 @@ int cache_part_read(struct cache *cache, const struct cache_part *part, uint64_t
 
 /* Sets bit i % 8 of out[i / 8] for each block i that is here; others stay. */
 int cache_part_map(struct cache *cache, const struct cache_part *part, uint8_t *out);
+/* The block is here: as far as that can be told without reading it. */
+bool cache_part_has(struct cache *cache, const struct cache_part *part, uint32_t index);
 
 /*
  * A block as it lies on disk; -ENOENT also while it waits for the writer. *seal, 0 at first, takes
@@ -173,6 +175,19 @@ bool cache_claim(struct cache *cache, const struct oid *oid, enum cache_claim ki
 void cache_unclaim(struct cache *cache, const struct oid *oid, enum cache_claim kind);
 /* Another process fetches it. */
 bool cache_is_claimed(struct cache *cache, const struct oid *oid, enum cache_claim kind);
+
+/*
+ * The same for blocks of an object in the making: as many as are free from the first on, at most
+ * `count`, which are not 0. 0: another process fetches the first, and *out_others blocks from there.
+ */
+uint32_t cache_claim_blocks(struct cache *cache, const struct oid *name, uint32_t first,
+			    uint32_t count, uint32_t *out_others);
+/* `at_once`: nothing was put. */
+void cache_unclaim_blocks(struct cache *cache, const struct oid *name, uint32_t first,
+			  uint32_t count, bool at_once);
+/* Any of them. */
+bool cache_are_blocks_claimed(struct cache *cache, const struct oid *name, uint32_t first,
+			      uint32_t count);
 
 /* ---- facts: small named values (refs, capabilities, identities) ---- */
 

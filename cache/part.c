@@ -192,6 +192,24 @@ int cache_part_map(struct cache *cache, const struct cache_part *part, uint8_t *
 	return rc ? cache_index_failed(cache, rc) : 0;
 }
 
+bool cache_part_has(struct cache *cache, const struct cache_part *part, uint32_t index)
+{
+	struct store *store = NULL;
+	struct block *block;
+	struct place place;
+	uint32_t bad;
+	bool has = false;
+
+	if (!is_sound(part) || index >= block_count(part))
+		return false;
+	block = find(cache, &part->name, index, &store);
+	has = block ||
+	      (store && !index_get_blocks(store->index, &part->name, index, 1, &place, &bad));
+	block_unref(block);
+	store_unref(store);
+	return has;
+}
+
 int cache_part_block(struct cache *cache, const struct cache_part *part, uint32_t index,
 		     struct block **out, uint64_t *seal)
 {

@@ -178,6 +178,18 @@ struct pending_item *pending_item_unclaim(struct claims *claims, const struct oi
 	return item;
 }
 
+struct pending_item *pending_item_unclaim_blocks(struct claims *claims, const struct oid *name,
+						 uint32_t first, uint32_t count)
+{
+	struct pending_item *item = pending_item_unclaim(claims, name, CLAIM_BLOCKS);
+
+	if (!item)
+		return NULL;
+	item->block = first;
+	item->block_count = count;
+	return item;
+}
+
 struct pending_item *pending_item_drop(const struct oid *name)
 {
 	const struct cache_part part = { .name = *name };
@@ -191,7 +203,10 @@ void pending_item_free(struct pending_item *item)
 		return;
 	content_unref(item->content);
 	block_unref(item->bytes);
-	claims_give(item->claims, &item->oid, item->claim_kind);
+	if (item->block_count)
+		claims_give_blocks(item->claims, &item->oid, item->block, item->block_count);
+	else
+		claims_give(item->claims, &item->oid, item->claim_kind);
 	claims_unref(item->claims);
 	free(item->fact);
 	free(item);

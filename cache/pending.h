@@ -69,7 +69,8 @@ struct pending_item {
 	uint64_t seal;	       /* what adopts */
 	struct claims *claims; /* counted; of `oid`, with the next: what is claimed no more */
 	enum claim_kind claim_kind;
-	uint32_t block; /* forgotten objects, as the next */
+	uint32_t block_count; /* of blocks, from `block` on */
+	uint32_t block;	      /* forgotten objects, as the next */
 	struct place place;
 	int64_t time_s;
 	uint8_t *fact; /* owned: kind NUL key value */
@@ -114,6 +115,8 @@ struct pending_item *pending_item_adopt(const struct cache_part *part, const str
 					uint64_t seal);
 struct pending_item *pending_item_unclaim(struct claims *claims, const struct oid *oid,
 					  enum claim_kind kind); /* a new reference is taken */
+struct pending_item *pending_item_unclaim_blocks(struct claims *claims, const struct oid *name,
+						 uint32_t first, uint32_t count); /* the same */
 struct pending_item *pending_item_drop(const struct oid *name);
 void pending_item_free(struct pending_item *item); /* NULL is fine; never under the lock */
 

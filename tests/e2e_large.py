@@ -105,6 +105,26 @@ def test_a_whole_file_from_end_to_end(t, w):
         offline.unmount()
 
 
+@tap.limit(400)
+def test_several_mounts_at_once_bring_each_byte_once(t, w):
+    for way in ("range", "stream"):
+        first = w.mount(t, way)
+        mounts = [first] + [w.mount(t, way, cache=first.cache) for _ in range(3)]
+        for mount in mounts:
+            os.stat(mount.join(BIG))
+        start = w.server.settle()    # the packs that told its size are given up
+        readers = Readers([m.path for m in mounts],
+                          lambda path: Path(path, BIG).read_bytes() == w.want[BIG]).start()
+        t.equal(readers.join(), 0, f"{way}: stuck readers")
+        t.equal(readers.results, {m.path: True for m in mounts}, f"{way}: the bytes are right")
+        for mount in mounts:
+            mount.idle()
+        t.at_most(w.server.sent(start, w.server.settle()),
+                  len(w.want[BIG]) * 11 // 10 + len(mounts) * SLACK, f"{way}: bytes for all of them")
+        for mount in mounts:
+            mount.unmount()
+
+
 @tap.limit(200)
 def test_random_reads_bring_little_more_than_they_ask_for(t, w):
     for small in (False, True):
@@ -249,6 +269,7 @@ def test_a_reader_that_is_killed_leaves_the_rest_alone(t, w):
 tap.run([
     test_the_first_bytes_come_without_the_rest,
     test_a_whole_file_from_end_to_end,
+    test_several_mounts_at_once_bring_each_byte_once,
     test_random_reads_bring_little_more_than_they_ask_for,
     test_programs_that_look_here_and_there,
     test_wrong_bytes_are_withdrawn,

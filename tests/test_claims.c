@@ -40,8 +40,43 @@ static void test_one_has_it_and_the_other_sees_that(void)
 	scratch_remove(dir);
 }
 
+static void test_blocks_are_claimed_by_the_run(void)
+{
+	char *dir = scratch_dir();
+	struct claims *a = claims_at(dir), *b = claims_at(dir), *c = claims_at(dir);
+	struct oid one = oid_of(1), two = oid_of(2);
+	uint32_t others;
+
+	CHECK_UINT(claims_take_blocks(a, &one, 10, 10, &others), 10);
+	CHECK_UINT(claims_take_blocks(a, &one, 15, 10, &others), 10);
+	CHECK_UINT(claims_take_blocks(b, &two, 10, 10, &others), 10);
+	/* up to where another's begin */
+	CHECK_UINT(claims_take_blocks(b, &one, 4, 100, &others), 6);
+	CHECK_UINT(claims_take_blocks(c, &one, 0, 100, &others), 4);
+	/* how many are another's, and no more than was asked about */
+	CHECK_UINT(claims_take_blocks(c, &one, 10, 100, &others), 0);
+	CHECK_UINT(others, 15);
+	CHECK_UINT(claims_take_blocks(c, &one, 12, 5, &others), 0);
+	CHECK_UINT(others, 5);
+	CHECK(claims_are_blocks_taken(c, &one, 24, 1));
+	CHECK(!claims_are_blocks_taken(c, &one, 25, 1));
+	CHECK(!claims_are_blocks_taken(a, &one, 24, 1));
+	/* a part of them is free again */
+	claims_give_blocks(a, &one, 12, 3);
+	CHECK_UINT(claims_take_blocks(c, &one, 12, 100, &others), 3);
+	claims_give_blocks(a, &one, 0, 0);
+	CHECK(claims_are_blocks_taken(c, &one, 11, 1));
+	claims_unref(a);
+	CHECK(!claims_are_blocks_taken(c, &one, 11, 1));
+	claims_unref(b);
+	claims_unref(c);
+	scratch_remove(dir);
+}
+
 static void test_none_at_all_is_free(void)
 {
+	uint32_t others;
+
 	struct oid one = oid_of(1);
 
 	CHECK_NULL(claims_open(-1));
@@ -49,6 +84,9 @@ static void test_none_at_all_is_free(void)
 	CHECK(claims_take(NULL, &one, CLAIM_OBJECT));
 	CHECK(!claims_is_taken(NULL, &one, CLAIM_OBJECT));
 	claims_give(NULL, &one, CLAIM_OBJECT);
+	CHECK_UINT(claims_take_blocks(NULL, &one, 3, 7, &others), 7);
+	CHECK(!claims_are_blocks_taken(NULL, &one, 3, 1));
+	claims_give_blocks(NULL, &one, 3, 7);
 	CHECK_NULL(claims_ref(NULL));
 	claims_unref(NULL);
 }
@@ -126,6 +164,7 @@ int main(int argc, char **argv)
 				  strtoull(argv[5], NULL, 10));
 	tap_args(argv);
 	TAP_RUN(test_one_has_it_and_the_other_sees_that);
+	TAP_RUN(test_blocks_are_claimed_by_the_run);
 	TAP_RUN(test_none_at_all_is_free);
 	TAP_RUN(test_claims_end_with_their_process);
 	TAP_RUN(test_a_claim_ends_behind_what_was_put);

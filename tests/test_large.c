@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "cache/claims.h"
 #include "fake_remote.h"
 #include "fetch/fetch_internal.h"
 
@@ -834,6 +835,18 @@ static void test_a_whole_file_in_answer_to_its_beginning(void)
 	tear_down();
 }
 
+static bool is_streaming(void)
+{
+	const struct large *large;
+	bool streaming;
+
+	lock_take(&fetch->lock);
+	large = TAILQ_FIRST(&fetch->larges.all);
+	streaming = large && large->stream;
+	lock_give(&fetch->lock);
+	return streaming;
+}
+
 /* As the end of another call does, which the remote's one thread cannot bring at the same time. */
 static void refuse_ranges(void)
 {
@@ -852,6 +865,7 @@ static void test_a_whole_file_that_is_on_its_way_is_not_asked_for_again(void)
 	fake_stall(remote, MIB);
 	CHECK_INT(read_at(0, 100), 1);
 	CHECK_INT(ask_at(&waits[0], 2 * MIB, 100), 0);
+	CHECK(EVENTUALLY(is_streaming()));
 	refuse_ranges();
 	CHECK_INT(ask_at(&waits[1], 3 * MIB, 100), 0);
 	fake_stall(remote, 0);
@@ -1018,6 +1032,209 @@ static void test_without_a_waiter_nothing_is_asked_for(void)
 	tear_down();
 }
 
+/* ---- another process: what it claims, and puts into the cache ---- */
+
+static struct claims *other_process(void)
+{
+	char *v1 = path_of(dir, "v1");
+	int fd = open(v1, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct claims *claims = claims_open(fd);
+
+	close(fd);
+	free(v1);
+	return claims;
+}
+
+static struct cache_part part_of_file(void)
+{
+	struct cache_part part;
+
+	lock_take(&fetch->lock);
+	part = TAILQ_FIRST(&fetch->larges.all)->part;
+	lock_give(&fetch->lock);
+	return part;
+}
+
+static int bring(const struct cache_part *part, uint32_t first, uint32_t count)
+{
+	int status = 0;
+
+	for (uint32_t i = first; i < first + count && !status; i++) {
+		struct block *block = block_copy(file_bytes + (size_t)i * BLOCK, BLOCK);
+
+		status = cache_part_put(cache, part, i, block, 1000);
+		block_unref(block);
+	}
+	return status;
+}
+
+static uint64_t asked_from(uint64_t off)
+{
+	uint64_t len = 0;
+
+	for (size_t i = 0; i < fake_calls(remote); i++) {
+		struct fake_seen call = fake_call(remote, i);
+
+		if (call.range && call.off + call.len > off)
+			len += call.off + call.len - (call.off > off ? call.off : off);
+	}
+	return len;
+}
+
+static bool waits_for_others(void)
+{
+	bool waits;
+
+	lock_take(&fetch->lock);
+	waits = fetch->larges.elsewhere || !TAILQ_EMPTY(&fetch->elsewhere);
+	lock_give(&fetch->lock);
+	return waits;
+}
+
+static void test_blocks_that_another_fetches_are_waited_for(void)
+{
+	struct claims *other;
+	struct cache_part part;
+	struct wait wait;
+	uint32_t others;
+
+	set_up(RANGE_CAPS);
+	make_file(8 * MIB, 1);
+	other = other_process();
+	CHECK_INT(read_at(0, 100), 1);
+	CHECK(EVENTUALLY(is_quiet()));
+	part = part_of_file();
+	CHECK(EVENTUALLY(claims_take_blocks(other, &part.name, 32, 32, &others) == 32));
+	CHECK_INT(ask_at(&wait, 5 * MIB, MIB), 0);
+	CHECK(EVENTUALLY(waits_for_others()));
+	CHECK_INT(bring(&part, 32, 32), 0);
+	CHECK_INT(result(&wait), 1);
+	CHECK_INT(read_at(4 * MIB, MIB), 1);
+	claims_unref(other);
+	CHECK(EVENTUALLY(!waits_for_others()));
+	CHECK_INT(read_all(MIB), 1);
+	CHECK(EVENTUALLY(is_whole()));
+	CHECK_UINT(asked_from(4 * MIB), 0);
+	tear_down();
+}
+
+/* The other one has gone on and put them there: nobody told. */
+static void test_blocks_that_another_brought_are_not_asked_for(void)
+{
+	struct claims *other;
+	struct cache_part part;
+
+	set_up(RANGE_CAPS);
+	make_file(8 * MIB, 1);
+	other = other_process();
+	CHECK_INT(read_at(0, 100), 1);
+	CHECK(EVENTUALLY(is_quiet()));
+	part = part_of_file();
+	CHECK_INT(bring(&part, 24, 40), 0);
+	CHECK_INT(read_all(MIB), 1);
+	CHECK(EVENTUALLY(is_whole()));
+	CHECK_UINT(asked_from(3 * MIB), 0);
+	claims_unref(other);
+	tear_down();
+}
+
+static void test_whoever_ends_is_not_waited_for(void)
+{
+	struct claims *other;
+	struct cache_part part;
+	struct wait wait;
+	uint32_t others;
+
+	set_up(RANGE_CAPS);
+	make_file(8 * MIB, 1);
+	other = other_process();
+	CHECK_INT(read_at(0, 100), 1);
+	CHECK(EVENTUALLY(is_quiet()));
+	part = part_of_file();
+	CHECK(EVENTUALLY(claims_take_blocks(other, &part.name, 32, 32, &others) == 32));
+	CHECK_INT(ask_at(&wait, 4 * MIB, MIB), 0);
+	CHECK(EVENTUALLY(waits_for_others()));
+	claims_unref(other);
+	CHECK_INT(result(&wait), 1);
+	CHECK(!waits_for_others());
+	tear_down();
+}
+
+static void test_whoever_brings_nothing_is_not_waited_for_long(void)
+{
+	struct claims *other;
+	struct cache_part part;
+	struct wait wait;
+	uint32_t others;
+
+	set_up(RANGE_CAPS);
+	make_file(8 * MIB, 1);
+	other = other_process();
+	CHECK_INT(read_at(0, 100), 1);
+	CHECK(EVENTUALLY(is_quiet()));
+	part = part_of_file();
+	CHECK(EVENTUALLY(claims_take_blocks(other, &part.name, 0, 64, &others) == 64));
+	CHECK_INT(ask_at(&wait, 4 * MIB, MIB), 0);
+	CHECK(EVENTUALLY(waits_for_others()));
+	clock_fake_advance(2900);
+	fetch_tick(fetch);
+	CHECK(waits_for_others());
+	clock_fake_advance(200);
+	CHECK_INT(result(&wait), 1);
+	CHECK_INT(read_all(MIB), 1); /* nor is anything that it claims */
+	CHECK(EVENTUALLY(is_whole()));
+	claims_unref(other);
+	tear_down();
+}
+
+static void test_a_stream_of_another_is_read_while_it_comes(void)
+{
+	struct claims *other;
+	struct cache_part part;
+	struct wait wait;
+
+	set_up(STREAM_CAPS);
+	make_file(4 * MIB, 1);
+	other = other_process();
+	CHECK(claims_take(other, &file, CLAIM_OBJECT));
+	CHECK_INT(ask_at(&wait, 0, 100), 0);
+	CHECK(EVENTUALLY(waits_for_others()));
+	part = part_of_file();
+	CHECK_INT(bring(&part, 0, 8), 0);
+	CHECK_INT(result(&wait), 1);
+	CHECK_INT(ask_at(&wait, MIB, MIB), 0);
+	CHECK_INT(bring(&part, 8, 8), 0);
+	CHECK_INT(result(&wait), 1);
+	CHECK_INT(bring(&part, 16, 16), 0);
+	claims_give(other, &file, CLAIM_OBJECT);
+	CHECK_INT(read_all(MIB), 1);
+	CHECK(EVENTUALLY(is_whole()));
+	CHECK_UINT(fake_calls(remote), 0);
+	claims_unref(other);
+	tear_down();
+}
+
+static void test_a_stream_that_another_lets_go_of_is_gone_on_with(void)
+{
+	struct claims *other;
+	struct cache_part part;
+	struct wait wait;
+
+	set_up(STREAM_CAPS);
+	make_file(4 * MIB, 1);
+	other = other_process();
+	CHECK(claims_take(other, &file, CLAIM_OBJECT));
+	CHECK_INT(ask_at(&wait, 2 * MIB, 100), 0);
+	CHECK(EVENTUALLY(waits_for_others()));
+	part = part_of_file();
+	CHECK_INT(bring(&part, 0, 8), 0);
+	claims_unref(other);
+	CHECK_INT(result(&wait), 1);
+	CHECK_INT(read_all(MIB), 1);
+	CHECK_UINT(fake_calls(remote), 1);
+	tear_down();
+}
+
 int main(int argc, char **argv)
 {
 	const struct log_config quiet = { .level = LOG_LEVEL_ERROR, .to_stderr = true };
@@ -1063,6 +1280,12 @@ int main(int argc, char **argv)
 	TAP_RUN(test_no_reader_is_left_without_a_block);
 	TAP_RUN(test_what_came_is_served_offline);
 	TAP_RUN(test_without_a_waiter_nothing_is_asked_for);
+	TAP_RUN(test_blocks_that_another_fetches_are_waited_for);
+	TAP_RUN(test_blocks_that_another_brought_are_not_asked_for);
+	TAP_RUN(test_whoever_ends_is_not_waited_for);
+	TAP_RUN(test_whoever_brings_nothing_is_not_waited_for_long);
+	TAP_RUN(test_a_stream_of_another_is_read_while_it_comes);
+	TAP_RUN(test_a_stream_that_another_lets_go_of_is_gone_on_with);
 	free(file_bytes);
 	return tap_done();
 }

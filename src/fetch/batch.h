@@ -63,6 +63,7 @@ struct batch {
 	/* what other processes need not fetch meanwhile (neighbours.c); owned */
 	struct oid *claims;
 	size_t claim_count;
+	bool claimed;	/* a range: its blocks are */
 	bool elsewhere; /* sizes: another process asks for those of what would be first */
 	enum filter_kind filter_kind;
 	char filter[96]; /* "": none */

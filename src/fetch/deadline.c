@@ -121,6 +121,7 @@ void fetch_tick(struct fetch *fetch)
 	cancel_stalled_locked(fetch, now_ms);
 	fetch_walks_tick_locked(fetch, now_ms, &ending);
 	neighbours_tick_locked(fetch);
+	elsewhere_tick_locked(fetch, now_ms);
 	ask_sizes_beside_locked(fetch, now_ms);
 	drop_kept_locked(fetch, now_ms);
 	memcpy(last_error, fetch->counters.last_error, sizeof(last_error));
@@ -145,7 +146,9 @@ static uint64_t tick_due_locked(const struct fetch *fetch)
 	for (int way = 0; way < WAY_COUNT; way++)
 		queued += fetch_queued_locked(fetch, way);
 	if (!queued)
-		return TAILQ_EMPTY(&fetch->elsewhere) ? TICK_MS : TICK_ELSEWHERE_MS;
+		return TAILQ_EMPTY(&fetch->elsewhere) && !fetch->larges.elsewhere ?
+			       TICK_MS :
+			       TICK_ELSEWHERE_MS;
 	wait_ms = later(retry_wait_ms(&fetch->retry, clock_ms()), TICK_QUEUED_MS);
 	return wait_ms < TICK_MS ? wait_ms : TICK_MS;
 }

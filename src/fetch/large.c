@@ -35,6 +35,7 @@ static void large_free(struct large *large)
 static void remove_locked(struct larges *larges, struct large *large)
 {
 	assert(!large->users && !large->streaming && TAILQ_EMPTY(&large->waiters));
+	elsewhere_drop_locked(large);
 	if (large->proving)
 		TAILQ_REMOVE(&larges->proofs, large, proof);
 	TAILQ_REMOVE(&larges->all, large, entry);
@@ -420,6 +421,27 @@ static void settle(struct large *large, uint32_t index, struct block *block, boo
 	if (wanted && !stored)
 		shrink_locked(large);
 	large_prove_locked(large);
+	lock_give(&fetch->lock);
+	ending_run(&ending);
+}
+
+void large_lose_locked(struct large *large, uint32_t index)
+{
+	bit_set(large->here, index, false);
+	large->here_count--;
+	large->proof_stale = true;
+}
+
+void large_found(struct large *large, uint32_t index, struct block *block)
+{
+	struct fetch *fetch = large->fetch;
+	struct ending ending = ENDING_INIT(ending);
+
+	lock_take(&fetch->lock);
+	if (block && !large->distrusted)
+		give_locked(large, index, block, &ending);
+	else if (!block && bit_is_set(large->here, index))
+		large_lose_locked(large, index);
 	lock_give(&fetch->lock);
 	ending_run(&ending);
 }

@@ -30,6 +30,9 @@
  * when it is a window ahead of every reader: its ingest thread leaves it alone till somebody reads
  * on.
  *
+ * Other processes on the cache may be reading the same file: elsewhere.c sees to it that its blocks
+ * are fetched once.
+ *
  * Threads: fields under the fetch's lock but where said. A large lives while it has users (a
  * batch, a fetch_part() under way, the prover), waiters or a stream, and for a while after that.
  */
@@ -60,7 +63,15 @@ struct fetch;
 #define LARGE_KEPT_MAX 256
 #define LARGE_BLOCKS_MAX (1u << 27) /* 16 TiB: more is a lie */
 
+#define LARGE_RUNS_MAX 32
+
 enum large_way { LARGE_RANGE, LARGE_STREAM, LARGE_WHOLE };
+
+/* Blocks that another process fetches. */
+struct large_run {
+	uint32_t first, count;
+	uint64_t since_ms;
+};
 
 struct large {
 	/* set when made */
@@ -78,6 +89,11 @@ struct large {
 	uint8_t *here;	 /* owned: bits of the blocks that the cache took */
 	uint8_t *coming; /* owned: bits of those that are asked for by range, or just arriving */
 	uint32_t here_count;
+	struct large_run elsewhere[LARGE_RUNS_MAX]; /* they are `coming` */
+	unsigned elsewhere_count;
+	struct large_run looked; /* they were not here a moment ago; none when it has been used */
+	bool shared;		 /* there was another process, which may have brought some of it */
+	bool whole;		 /* that one has made an object of it */
 	struct windows windows;
 	struct waiter_list waiters; /* oldest first */
 	uint64_t used_ms;	    /* somebody read */
@@ -116,6 +132,8 @@ struct larges {
 	struct large_list proofs;
 	struct retry retry; /* of ranges, which come from another server than packs, perhaps */
 	unsigned ranges;    /* calls in flight */
+	unsigned elsewhere; /* runs that other processes fetch */
+	bool unlooked;	    /* something would be asked for that was not looked for */
 	bool proven;	    /* a range was answered with what was asked for */
 	bool refused;	    /* this remote has no ranges after all */
 };
@@ -170,6 +188,26 @@ bool large_arrived(struct large *large, uint32_t index, struct block *block);
 /* The first bytes of one: to those whom they will do. */
 void large_show(struct large *large, uint32_t index, const uint8_t *data, size_t len);
 
+/* What another process brought, or NULL: it is not here after all. No lock held. */
+void large_found(struct large *large, uint32_t index, struct block *block);
+/* A block that was thought to be here is not. */
+void large_lose_locked(struct large *large, uint32_t index);
+
+/* ---- elsewhere.c: other processes that read the same file ---- */
+
+/* How many of these blocks this process may ask for, from the first on. 0: another one does. */
+uint32_t elsewhere_claim_locked(struct large *large, uint32_t first, uint32_t count);
+/*
+ * Nobody has brought these blocks yet, as far as the last look tells. False: it was not for them,
+ * larges.unlooked is set, and there is to be another one.
+ */
+bool elsewhere_was_looked_for_locked(struct large *large, uint32_t first, uint32_t end);
+/* What other processes have brought: to those who wait. No lock held. */
+void elsewhere_look(struct fetch *fetch);
+/* Whom is waited for in vain is waited for no more. */
+void elsewhere_tick_locked(struct fetch *fetch, uint64_t now_ms);
+void elsewhere_drop_locked(struct large *large);
+
 /* ---- part.c ---- */
 
 /* A waiter leaves before its time. */
@@ -179,6 +217,8 @@ void large_leave_locked(struct fetch_waiter *waiter, int state);
 
 /* The next call for a range that may be made; NULL: none. Its flights are none. */
 struct batch *large_next_range_locked(struct fetch *fetch);
+/* The blocks that it would be for. */
+bool large_next_stretch_locked(struct large *large, uint32_t *out_first, uint32_t *out_end);
 int large_start_range(struct fetch *fetch, struct batch *batch, struct remote_call **out);
 /* Its answer begins: false when it is not what was asked for. */
 bool large_range_begins_locked(struct batch *batch, uint64_t off, uint64_t total);

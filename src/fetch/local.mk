@@ -8,6 +8,7 @@ noinst_LIBRARIES += %D%/libfetch.a
 %C%_libfetch_a_SOURCES += %D%/crawl.h
 %C%_libfetch_a_SOURCES += %D%/deadline.c
 %C%_libfetch_a_SOURCES += %D%/deliver.c
+%C%_libfetch_a_SOURCES += %D%/elsewhere.c
 %C%_libfetch_a_SOURCES += %D%/entries.c
 %C%_libfetch_a_SOURCES += %D%/entries.h
 %C%_libfetch_a_SOURCES += %D%/fetch.c

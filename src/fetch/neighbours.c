@@ -3,7 +3,8 @@
  * fetching the others wait for: they look into the cache every few milliseconds, where it appears
  * object by object. When nothing has come from it for a while it is not waited for any more.
  *
- * Small things only. A large file's ranges and streams are each process's own.
+ * A large file's stream is claimed like any object; what of it may be read meanwhile, and its
+ * ranges, are elsewhere.c's.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,7 @@ static enum cache_claim claim_of(enum way way)
 static bool is_claimed(enum way way)
 {
 	return way == WAY_EVERYTHING || way == WAY_TREES || way == WAY_SIZES ||
-	       way == WAY_LISTING || way == WAY_SUBTREE || way == WAY_OBJECTS;
+	       way == WAY_LISTING || way == WAY_SUBTREE || way == WAY_OBJECTS || way == WAY_LARGE;
 }
 
 void neighbours_look_locked(struct fetch *fetch)
@@ -56,12 +57,10 @@ bool neighbours_walk(struct fetch *fetch, const struct fetch_company *company, s
 	return false;
 }
 
-/* Who was waited for in vain is not waited for again, for a while. */
-static bool is_too_late_locked(struct fetch *fetch, const struct flight *flight, uint64_t now_ms)
+bool neighbours_are_late_locked(struct fetch *fetch, uint64_t since_ms, uint64_t now_ms)
 {
-	uint64_t since_ms = flight->elsewhere_ms > fetch->neighbour_ms ? flight->elsewhere_ms :
-									 fetch->neighbour_ms;
-
+	if (since_ms < fetch->neighbour_ms)
+		since_ms = fetch->neighbour_ms;
 	if (now_ms < since_ms + PATIENCE_MS)
 		return false;
 	log_debug("fetch: nothing came from another process for %d ms", PATIENCE_MS);
@@ -136,7 +135,8 @@ bool neighbours_claim_locked(struct fetch *fetch, struct batch *batch, struct fl
 	if (!fetch->neighbours || !is_claimed(batch->way) || !claims_reserve(batch))
 		return true;
 	if (!is_free_locked(fetch, batch, flight)) {
-		if (flight->elsewhere_ms && is_too_late_locked(fetch, flight, now_ms))
+		if (flight->elsewhere_ms &&
+		    neighbours_are_late_locked(fetch, flight->elsewhere_ms, now_ms))
 			return true;
 		wait_elsewhere_locked(fetch, flight, now_ms);
 		return false;

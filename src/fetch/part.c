@@ -91,14 +91,6 @@ static void gather(const struct large *large, const struct stretch *stretch,
 
 /* ---- joining ---- */
 
-/* A block that was thought to be here is not. */
-static void lose_locked(struct large *large, uint32_t index)
-{
-	bit_set(large->here, index, false);
-	large->here_count--;
-	large->proof_stale = true;
-}
-
 /* The first block that the waiter lacks; -EAGAIN when some of them have come meanwhile. */
 static int find_missing_locked(struct large *large, const struct stretch *stretch,
 			       const struct fetch_waiter *waiter, bool last_look,
@@ -118,7 +110,7 @@ static int find_missing_locked(struct large *large, const struct stretch *stretc
 			continue;
 		if (!last_look)
 			return -EAGAIN;
-		lose_locked(large, index);
+		large_lose_locked(large, index);
 	}
 	return 0;
 }
@@ -137,6 +129,7 @@ static void park_locked(struct large *large, const struct stretch *stretch,
 	uint64_t starved_off = (uint64_t)missing * CACHE_BLOCK_LEN;
 	struct window *window = note_locked(large, stretch);
 
+	large->whole = false;
 	if (starved_off < stretch->off)
 		starved_off = stretch->off;
 	window_starved(&large->windows, window, starved_off, large->fetch->round_trip_ms);

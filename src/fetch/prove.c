@@ -122,11 +122,8 @@ void large_prove_round(struct fetch *fetch)
 
 	lock_take(&fetch->lock);
 	large->proving = false;
-	if (lost && bit_is_set(large->here, large->proved_count)) {
-		bit_set(large->here, large->proved_count, false);
-		large->here_count--;
-		large->proof_stale = true;
-	}
+	if (lost && bit_is_set(large->here, large->proved_count))
+		large_lose_locked(large, large->proved_count);
 	if (!status)
 		large_prove_locked(large); /* else the clock comes by */
 	large_put_locked(large);

@@ -185,17 +185,45 @@ static bool reserve_locked(struct large *large, struct plan *plan)
 	return true;
 }
 
-static bool plan_locked(struct large *large, struct plan *out)
+static bool choose_locked(struct large *large, struct plan *out)
 {
 	*out = (struct plan){ 0 };
-	if (large_way_locked(large) != LARGE_RANGE || !large->path ||
+	if (large_way_locked(large) != LARGE_RANGE || !large->path || large->whole ||
 	    (large->stream && !large->bridge) || large->ranges >= RANGES_PER_FILE ||
+	    large->elsewhere_count == LARGE_RUNS_MAX ||
 	    (large->tries && large->ranges)) /* one at a time finds out whether it works again */
 		return false;
 	if (!plan_demand_locked(large, out) && !plan_ahead_locked(large, out))
 		return false;
 	cut(out);
-	return reserve_locked(large, out);
+	return true;
+}
+
+bool large_next_stretch_locked(struct large *large, uint32_t *out_first, uint32_t *out_end)
+{
+	struct plan plan;
+	bool chosen = choose_locked(large, &plan);
+
+	*out_first = plan.first;
+	*out_end = plan.end;
+	return chosen;
+}
+
+/* What other processes do not fetch already. */
+static bool plan_locked(struct large *large, struct plan *out)
+{
+	while (choose_locked(large, out) &&
+	       elsewhere_was_looked_for_locked(large, out->first, out->end) &&
+	       reserve_locked(large, out)) {
+		uint64_t reserved = plan_memory(large, out);
+		uint32_t count = elsewhere_claim_locked(large, out->first, out->end - out->first);
+
+		out->end = out->first + count;
+		budget_give(&large->fetch->larges.budget, reserved - plan_memory(large, out));
+		if (count)
+			return true;
+	}
+	return false;
 }
 
 static struct batch *make_locked(struct large *large, const struct plan *plan)
@@ -205,6 +233,9 @@ static struct batch *make_locked(struct large *large, const struct plan *plan)
 
 	if (!batch) {
 		budget_give(&fetch->larges.budget, plan_memory(large, plan));
+		if (fetch->neighbours)
+			cache_unclaim_blocks(fetch->config.cache, &large->part.name, plan->first,
+					     plan->end - plan->first, true);
 		return NULL; /* the timer comes by again */
 	}
 	batch->large = large;
@@ -212,6 +243,7 @@ static struct batch *make_locked(struct large *large, const struct plan *plan)
 	batch->range_off = batch->feed_off = (uint64_t)plan->first * CACHE_BLOCK_LEN;
 	batch->reserved = plan_memory(large, plan);
 	batch->range_end = batch->range_off + plan_len(large, plan);
+	batch->claimed = fetch->neighbours;
 	batch->start_ms = batch->progress_ms = clock_ms();
 	for (uint32_t i = plan->first; i < plan->end; i++)
 		bit_set(large->coming, i, true);
@@ -495,11 +527,21 @@ static void release_locked(struct large *large, struct batch *batch)
 		lock_cond_broadcast(&fetch->idle_cond);
 }
 
+/* Others find what came, or may fetch it. */
+static void unclaim(struct fetch *fetch, const struct oid *name, const struct batch *batch)
+{
+	uint32_t first = (uint32_t)(batch->range_off / CACHE_BLOCK_LEN);
+	uint32_t end = (uint32_t)((batch->range_end + CACHE_BLOCK_LEN - 1) / CACHE_BLOCK_LEN);
+
+	cache_unclaim_blocks(fetch->config.cache, name, first, end - first, false);
+}
+
 void large_settle_range(struct fetch *fetch, struct batch *batch)
 {
 	struct large *large = batch->large;
 	struct ending ending = ENDING_INIT(ending);
 	enum end end = end_of(batch);
+	struct oid name = large->part.name;
 	bool remote, closing;
 
 	lock_take(&fetch->lock);
@@ -518,6 +560,8 @@ void large_settle_range(struct fetch *fetch, struct batch *batch)
 	large_stream_gone_locked(batch);
 	large_stream_rewind_locked(large);
 	lock_give(&fetch->lock);
+	if (batch->claimed)
+		unclaim(fetch, &name, batch);
 	batch_free(batch);
 	fetch_pump(fetch);
 }

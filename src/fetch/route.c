@@ -242,7 +242,7 @@ void fetch_recheck(struct fetch *fetch)
 		struct cache_stat stat;
 		struct flight *flight;
 		enum flight_kind kind;
-		bool elsewhere = false;
+		bool elsewhere = false, sizeless = false;
 		struct oid oid;
 
 		lock_take(&fetch->lock);
@@ -251,6 +251,7 @@ void fetch_recheck(struct fetch *fetch)
 			oid = flight->oid;
 			kind = flight->kind;
 			elsewhere = flight->elsewhere_ms != 0;
+			sizeless = flight->size == SIZE_UNKNOWN;
 			flight_hold_locked(&fetch->table, flight, NULL);
 		}
 		lock_give(&fetch->lock);
@@ -269,6 +270,12 @@ void fetch_recheck(struct fetch *fetch)
 			fetch_deliver_hit(fetch, content);
 			content_unref(content);
 			continue;
+		}
+		/* It may be all that is wanted, and a large file's content comes much later. */
+		if (kind == FLIGHT_CONTENT && elsewhere && sizeless &&
+		    !cache_stat(fetch->config.cache, &oid, &stat)) {
+			neighbours_brought(fetch, FLIGHT_SIZE);
+			fetch_deliver_size(fetch, &oid, stat.size);
 		}
 		lock_take(&fetch->lock);
 		flight = flight_find_locked(&fetch->table, &oid, kind);

@@ -16,6 +16,8 @@
 #define WORTH_A_REQUEST 32
 #define PATIENCE_WITH_OTHERS_MIN_MS 20
 #define ROUND_TRIP_GUESS_MS 50
+/* How often at once to look for what other processes may have brought. */
+#define LOOKS_MAX 32
 
 size_t fetch_queued_locked(const struct fetch *fetch, enum way way)
 {
@@ -373,22 +375,29 @@ static void start(struct fetch *fetch, struct batch *batch)
 
 void fetch_pump(struct fetch *fetch)
 {
+	unsigned looks = 0;
+	bool unlooked;
+
 	for (;;) {
 		struct batch *batch;
 
+		elsewhere_look(fetch);
 		lock_take(&fetch->lock);
 		fetch_fill_yield_locked(fetch);
 		fetch_walks_resume_locked(fetch);
 		batch = next_locked(fetch);
 		if (!batch)
 			batch = large_next_range_locked(fetch);
+		unlooked = fetch->larges.unlooked;
+		fetch->larges.unlooked = false;
 		if (fetch->timer_idle &&
 		    (fetch->table.count || batch || !TAILQ_EMPTY(&fetch->larges.all)))
 			lock_cond_signal(&fetch->timer_cond);
 		lock_give(&fetch->lock);
-		if (!batch)
+		if (batch)
+			start(fetch, batch);
+		else if (!unlooked || ++looks > LOOKS_MAX) /* the timer comes by again */
 			break;
-		start(fetch, batch);
 	}
 	large_pump_streams(fetch);
 }
