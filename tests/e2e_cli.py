@@ -116,7 +116,7 @@ def test_stats_agree_with_the_servers_log(t, w):
     kinds = w.server.by_kind(start, end)
     want = {"caps": kinds.get("caps", 0), "refs": kinds.get("ls-refs", 0),
             "fetch": kinds.get("fetch", 0), "sizes": kinds.get("object-info", 0),
-            "range": kinds.get("raw", 0), "total": sum(kinds.values())}
+            "range": kinds.get("raw", 0), "api": 0, "total": sum(kinds.values())}
     t.equal(stats["requests"], want, "requests by kind")
     sent = w.server.sent(start, end)
     # The log's bytes have the framing of chunks, which no client sees as body.

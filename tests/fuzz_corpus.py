@@ -250,6 +250,12 @@ def fuzz_pins(_repos):
     yield b"\1" + pin(1, b"")
 
 
+def fuzz_json_items(_repos):
+    entry = b'{"path":"a/b","mode":"100644","type":"blob","size":7,"sha":"' + b"a" * 40 + b'"}'
+    yield b"\x81" + b'{"sha":"x","tree":[' + entry + b"," + entry + b'],"truncated":false}'
+    yield b"\x40[" + entry + b',{"n":"]}\\\""}, {"x":[{"y":[]}]}]'
+    yield b"\x01" + b'{"k":{"tree":[{}]},"tree":[],"message":"Not Found"}'
+
 def fuzz_values(_repos):
     key = b"\1" + bytes(20)
     place = struct.pack("<B3xIQQII", 1, 7, 5, 64, 100, 300)

@@ -147,10 +147,11 @@ static void add_requests(const struct serve *serve, const struct fetch_counters 
 	json_object_set_new(kinds, "fetch", json_count(remote.requests_fetch));
 	json_object_set_new(kinds, "sizes", json_count(remote.requests_sizes));
 	json_object_set_new(kinds, "range", json_count(remote.requests_range));
+	json_object_set_new(kinds, "api", json_count(remote.requests_api));
 	json_object_set_new(kinds, "total",
 			    json_count(remote.requests_caps + remote.requests_refs +
 				       remote.requests_fetch + remote.requests_sizes +
-				       remote.requests_range));
+				       remote.requests_range + remote.requests_api));
 	json_object_set_new(out, "requests", kinds);
 	json_object_set_new(out, "credential_requests", json_count(remote.requests_credential));
 	json_object_set_new(out, "connections", json_count(remote.connections));

@@ -1,6 +1,6 @@
 /*
- * http_internal: what http.c (calls), http_connect.c (the first request) and range.c (parts of files)
- * share.
+ * http_internal: what http.c (git's calls), http_connect.c (the first request), http_get.c, and with
+ * that range.c (parts of files) and listing.c (sizes) share.
  *
  * Threads: a place belongs to who holds it; that of struct http is under its lock. Calls are on the
  * network thread.
@@ -10,6 +10,8 @@
 
 #include "remote/exchange.h"
 #include "remote/remote_internal.h"
+
+struct uri;
 
 #define HTTP_REDIRECTS_MAX 5
 
@@ -63,10 +65,12 @@ struct http_call {
 	struct place place;
 	char *url;	    /* owned */
 	struct buf gzipped; /* the request, when that is shorter */
-	/* of a range call */
-	char range[64];	    /* what it asks for */
-	unsigned redirects; /* followed so far */
-	bool anonymous;	    /* netrc is not for this place */
+	char range[64];	    /* of a range call: what it asks for */
+	/* of what http_get.c asks for */
+	int (*fill)(
+		struct http_call *line); /* sets up the exchange for the place that it has now */
+	unsigned redirects;		 /* followed so far */
+	bool anonymous;			 /* netrc is not for this place */
 };
 
 /* `fill` sets up the exchange, returns 0 or -ENOMEM. */
@@ -77,6 +81,21 @@ void http_call_count(struct http_call *line); /* its exchange, which is over */
 void http_call_done(struct http_call *line);  /* the same, and it was the last */
 /* http_explain() for the exchange of a call, whose outcome gets what is not in `out`. */
 void http_call_explain(struct http_call *line, struct remote_finding *out);
+
+/* ---- http_get.c: what is beside git ---- */
+
+/* Whether what comes from there may be read early. */
+bool http_get_possible(const struct source *source, const struct uri *uri);
+/* Goes to the URL that the call's request is, as line->fill says. 0 or -ENOMEM. */
+int http_get_begin(struct http_call *line);
+/* For line->fill: its place, and who we are there. 0 or -ENOMEM. */
+int http_get_fill(struct http_call *line);
+/* The exchange is over. True: it was a redirect, and the request is on its way again. */
+bool http_get_follow(struct http_call *line);
+/* The verdict on an answer that is none, by its status. */
+void http_get_refused(struct http_call *line);
+/* It is not to be had in this way, now and later: the verdict. Returns -EOPNOTSUPP. */
+int http_get_refuse(struct remote_call *call, const char *why, const char *what);
 
 /* Where the repository is, as far as that is known by now. Any thread. */
 int http_place(struct remote *remote, struct place *out);

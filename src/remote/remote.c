@@ -124,6 +124,8 @@ static const char *call_task(const struct remote_call *call)
 		return "fetch objects from";
 	case CALL_SIZES:
 		return "ask for sizes at";
+	case CALL_TREE_SIZES:
+		return "ask for sizes at";
 	case CALL_RANGE:
 		break;
 	}
@@ -133,7 +135,7 @@ static const char *call_task(const struct remote_call *call)
 /* Where it was asked; a URL that is longer than a line is cut. */
 static const char *call_place(struct remote_call *call, char *room, size_t room_len)
 {
-	if (call->kind != CALL_RANGE)
+	if (call->kind != CALL_RANGE && call->kind != CALL_TREE_SIZES)
 		return call->remote->source->url;
 	return uri_redact((const char *)call->request.data, room, room_len);
 }
@@ -150,6 +152,7 @@ void remote_count(struct remote *remote, const struct remote_counters *more)
 	sum->requests_fetch += more->requests_fetch;
 	sum->requests_sizes += more->requests_sizes;
 	sum->requests_range += more->requests_range;
+	sum->requests_api += more->requests_api;
 	sum->requests_credential += more->requests_credential;
 	sum->bytes_sent += more->bytes_sent;
 	sum->bytes_received += more->bytes_received;
@@ -163,7 +166,8 @@ void call_counters(const struct remote_call *call, struct remote_counters *out)
 	*out = (struct remote_counters){ .requests_refs = call->kind == CALL_REFS,
 					 .requests_fetch = call->kind == CALL_FETCH,
 					 .requests_sizes = call->kind == CALL_SIZES,
-					 .requests_range = call->kind == CALL_RANGE };
+					 .requests_range = call->kind == CALL_RANGE,
+					 .requests_api = call->kind == CALL_TREE_SIZES };
 }
 
 void remote_counters(struct remote *remote, struct remote_counters *out)
@@ -204,6 +208,8 @@ static void judge_answer(struct remote_call *call, int rc, const struct xcp_erro
 		verdict = verdict_of_words(err->message);
 	else if (rc == -ENOMEM)
 		verdict = REMOTE_TRANSIENT;
+	else if (call->kind == CALL_TREE_SIZES)
+		verdict = REMOTE_REFUSED_FEATURE; /* git's own way is open */
 	if (call->kind == CALL_FETCH && verdict == REMOTE_UNKNOWN_OBJECT)
 		call->outcome.unknown = call->parser.fetch.unknown;
 	call_fail(call, verdict, rc == -EREMOTEIO ? verdict_code(verdict) : rc, "%s", err->message);
@@ -218,6 +224,8 @@ bool call_finished(const struct remote_call *call)
 		return call->parser.fetch.finished;
 	case CALL_SIZES:
 		return call->parser.sizes.finished;
+	case CALL_TREE_SIZES:
+		return call->parser.tree_sizes.whole;
 	case CALL_RANGE:
 		break;
 	}
@@ -318,6 +326,10 @@ int call_feed(struct remote_call *call, const uint8_t *data, size_t len, size_t 
 	case CALL_SIZES:
 		rc = sizes_parser_feed(&call->parser.sizes, data, len, &used, &err);
 		break;
+	case CALL_TREE_SIZES:
+		used = len;
+		rc = json_items_feed(&call->parser.tree_sizes.items, data, len, &err);
+		break;
 	case CALL_RANGE:
 		rc = range_feed(call, data, len, &used, &err);
 		break;
@@ -374,6 +386,9 @@ static void call_free(struct remote_call *call)
 	case CALL_SIZES:
 		sizes_parser_release(&call->parser.sizes);
 		break;
+	case CALL_TREE_SIZES:
+		json_items_release(&call->parser.tree_sizes.items);
+		break;
 	case CALL_RANGE:
 		break;
 	}
@@ -412,7 +427,9 @@ struct remote_call *call_new(struct remote *remote, enum call_kind kind, struct 
 		return NULL;
 	call->remote = remote;
 	call->kind = kind;
-	call->ops = kind == CALL_RANGE ? &range_transport : remote->ops;
+	call->ops = kind == CALL_RANGE	    ? &range_transport :
+		    kind == CALL_TREE_SIZES ? &tree_sizes_transport :
+					      remote->ops;
 	call->sink = sink;
 	call->start_job.run = start_job;
 	call->resume_job.run = resume_job;
@@ -426,6 +443,9 @@ struct remote_call *call_new(struct remote *remote, enum call_kind kind, struct 
 		break;
 	case CALL_SIZES:
 		sizes_parser_init(&call->parser.sizes, give_size, call);
+		break;
+	case CALL_TREE_SIZES:
+		tree_sizes_init(call);
 		break;
 	case CALL_RANGE:
 		break;
@@ -482,6 +502,21 @@ int remote_start_sizes(struct remote *remote, const struct oid *oids, size_t cou
 		return -ENOMEM;
 	return call_launch(call, protocol_sizes_request(&call->request, &remote->caps, oids, count),
 			   out);
+}
+
+int remote_start_tree_sizes(struct remote *remote, const struct oid *tree, bool below,
+			    struct remote_sink *sink, struct remote_call **out)
+{
+	struct remote_call *call;
+
+	if (!remote->connected)
+		return -ENOTCONN;
+	if (!remote->tree_sizes)
+		return -EOPNOTSUPP;
+	call = call_new(remote, CALL_TREE_SIZES, sink);
+	if (!call)
+		return -ENOMEM;
+	return call_launch(call, tree_sizes_url(remote->source, tree, below, &call->request), out);
 }
 
 int remote_start_range(struct remote *remote, const struct range_spec *spec,
@@ -587,6 +622,8 @@ unsigned remote_caps(const struct remote *remote)
 		bits |= REMOTE_SHALLOW;
 	if (remote->ranges)
 		bits |= REMOTE_RANGE;
+	if (remote->tree_sizes)
+		bits |= REMOTE_TREE_SIZES;
 	if (remote->source->insecure || remote->ops->safe(remote))
 		bits |= REMOTE_EARLY;
 	return bits;
@@ -683,6 +720,7 @@ int remote_open(const struct remote_config *config, struct remote **out, struct 
 	remote->source = config->source;
 	remote->no_helpers = config->no_helpers;
 	remote->ranges = range_possible(config->source);
+	remote->tree_sizes = tree_sizes_possible(config->source);
 	LIST_INIT(&remote->calls);
 	lock_init(&remote->lock);
 	lock_cond_init(&remote->calls_changed);

@@ -3,8 +3,8 @@
  *
  * Callers ask for capabilities (bits), never for kinds of hosts. Underneath are transports: smart
  * HTTP over libcurl's multi interface (http.c), ssh or local upload-pack over pipes (pipe.c), and
- * next to either of them parts of files over HTTP (range.c), all served by the one network thread
- * (net.c).
+ * next to either of them what hosts have beside git: parts of files (range.c), sizes below a tree
+ * (tree_sizes.c); all served by the one network thread (net.c).
  *
  *	net_open ---> remote_open [---> remote_expect_refs]
  *		---> remote_connect, remote_refs (wait; at mount time)
@@ -56,6 +56,7 @@ enum remote_cap {
 	 * REMOTE_RANGE says the same of ranges by itself: it is not set where that does not hold.
 	 */
 	REMOTE_EARLY = 1 << 6,
+	REMOTE_TREE_SIZES = 1 << 7, /* sizes of all files below a tree, in bulk; few such calls */
 };
 
 struct remote_config {
@@ -128,6 +129,7 @@ struct remote_outcome {
 	enum remote_verdict verdict;
 	uint64_t retry_after_ms; /* 0: the server named none */
 	struct oid unknown;	 /* null: not named */
+	bool cut;		 /* of a tree's sizes: some were left out */
 	bool answered;		 /* the server said something: it is not offline */
 	struct xcp_error error; /* words, URL and status included, redacted; code 0 for REMOTE_OK */
 };
@@ -149,7 +151,7 @@ struct remote_sink {
 	 * comes before it takes effect (at most some 100 KiB) must be taken.
 	 */
 	bool (*pack)(struct remote_sink *sink, const uint8_t *data, size_t len);
-	/* One answer of a sizes call. */
+	/* One answer of a sizes call, or of one for a tree's. */
 	void (*size)(struct remote_sink *sink, const struct oid *oid, bool known, uint64_t size);
 	void (*done)(struct remote_sink *sink, const struct remote_outcome *outcome);
 };
@@ -164,6 +166,15 @@ int remote_start_fetch(struct remote *remote, const struct fetch_spec *spec,
 		       struct remote_sink *sink, struct remote_call **out);
 int remote_start_sizes(struct remote *remote, const struct oid *oids, size_t count,
 		       struct remote_sink *sink, struct remote_call **out);
+
+/*
+ * Sizes of all files below a tree, or only of those in it, from the host's API: as many answers as
+ * the host tells, of ids that nobody may have asked about. Such calls are counted by hosts, sparingly
+ * (60 an hour): REMOTE_TRANSIENT with a retry_after_ms that may be an hour. Everything that is no
+ * good is REMOTE_REFUSED_FEATURE, as below. -EOPNOTSUPP without REMOTE_TREE_SIZES.
+ */
+int remote_start_tree_sizes(struct remote *remote, const struct oid *tree, bool below,
+			    struct remote_sink *sink, struct remote_call **out);
 
 /*
  * Bytes of a file, over HTTP. REMOTE_OK: all of [off, off+len) came (or the whole file, see
@@ -194,8 +205,8 @@ void remote_call_cancel(
 
 struct remote_counters {
 	uint64_t requests_caps, requests_refs, requests_fetch, requests_sizes, requests_range,
-		requests_credential;	     /* sent, each try counted */
-	uint64_t bytes_sent, bytes_received; /* bodies as on the wire */
+		requests_api, requests_credential; /* sent, each try counted */
+	uint64_t bytes_sent, bytes_received;	   /* bodies as on the wire */
 	uint64_t connections;
 	uint64_t errors; /* calls that ended in anything but OK and CANCELED */
 };

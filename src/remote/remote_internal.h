@@ -18,10 +18,11 @@
 #include "base/buf.h"
 #include "base/lock.h"
 #include "remote/early.h"
+#include "remote/json_items.h"
 #include "remote/net.h"
 #include "remote/remote.h"
 
-enum call_kind { CALL_REFS, CALL_FETCH, CALL_SIZES, CALL_RANGE };
+enum call_kind { CALL_REFS, CALL_FETCH, CALL_SIZES, CALL_RANGE, CALL_TREE_SIZES };
 
 /* The answer to a range call, which is nothing but bytes. */
 struct range_parser {
@@ -30,13 +31,18 @@ struct range_parser {
 	uint64_t left; /* bytes that are to come */
 };
 
+struct tree_sizes_parser {
+	struct json_items items;
+	bool whole;
+};
+
 struct remote_call {
 	/* set before the start */
 	struct remote *remote;
 	enum call_kind kind;
 	const struct transport_ops *ops;
 	struct remote_sink *sink;
-	struct buf request;	   /* as git says it; of a range call the URL, as a string */
+	struct buf request;	   /* as git says it; of what is a GET the URL, as a string */
 	struct ref_list *out_refs; /* CALL_REFS: filled before a good done(); borrowed */
 	bool early;		   /* sent while connecting: to fail is no error */
 	/* owned by the network thread */
@@ -45,6 +51,7 @@ struct remote_call {
 		struct fetch_parser fetch;
 		struct sizes_parser sizes;
 		struct range_parser range;
+		struct tree_sizes_parser tree_sizes;
 	} parser;
 	struct remote_outcome outcome;
 	bool judged;			/* outcome holds the verdict */
@@ -79,8 +86,8 @@ struct transport_ops {
 	void (*cancel)(struct remote_call *call);
 };
 extern const struct transport_ops http_transport, pipe_transport;
-/* Of range calls alone, over HTTP however git is spoken there: start, resume, cancel. */
-extern const struct transport_ops range_transport;
+/* Of one kind of calls, over HTTP however git is spoken there: start, resume, cancel. */
+extern const struct transport_ops range_transport, tree_sizes_transport;
 
 struct remote {
 	/* set at open */
@@ -89,7 +96,8 @@ struct remote {
 	struct broker *broker; /* NULL: none */
 	const struct source *source;
 	bool no_helpers;
-	bool ranges; /* its host has URLs of single files, and nobody can change what comes */
+	bool ranges;	 /* its host has URLs of single files, and nobody can change what comes */
+	bool tree_sizes; /* its host has an API that tells them, likewise */
 	/* written by connect, while nothing else goes on */
 	void *transport;
 	struct server_caps caps;
@@ -153,6 +161,15 @@ void call_done(struct remote_call *call);
 bool range_possible(const struct source *source);
 /* The URL of one file. -EINVAL for a path that is none. */
 int range_url(const struct source *source, const struct range_spec *spec, struct buf *out);
+
+/* ---- for calls for the sizes below a tree ---- */
+
+/* Whether the host of the source tells them. No I/O. */
+bool tree_sizes_possible(const struct source *source);
+/* `below`: with all its trees; else only what is in it. */
+int tree_sizes_url(const struct source *source, const struct oid *tree, bool below,
+		   struct buf *out);
+void tree_sizes_init(struct remote_call *call);
 
 /* ---- for transports: the rest ---- */
 

@@ -279,9 +279,12 @@ static int take_host(struct parse *parse, const struct host_match *match)
 	out->host_name = strdup(host->name);
 	out->owner = strndup(match->owner, match->owner_len);
 	out->repo = strndup(match->repo, match->repo_len);
+	out->host_kind = strdup(host->kind);
 	out->raw = host->raw ? strdup(host->raw) : NULL;
+	out->api = host->api ? strdup(host->api) : NULL;
 	out->insecure = host->insecure;
-	if (!out->host_name || !out->owner || !out->repo || (host->raw && !out->raw))
+	if (!out->host_name || !out->host_kind || !out->owner || !out->repo ||
+	    (host->raw && !out->raw) || (host->api && !out->api))
 		return no_memory(parse->err);
 	return 0;
 }
@@ -854,5 +857,7 @@ void source_release(struct source *source)
 	free(source->owner);
 	free(source->repo);
 	free(source->raw);
+	free(source->host_kind);
+	free(source->api);
 	*source = (struct source){ 0 };
 }

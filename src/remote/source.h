@@ -48,8 +48,9 @@ struct source { /* all strings owned */
 	 * When it is a repository of a host of the table, by name or by an http(s) URL as the host's
 	 * template makes it.
 	 */
-	char *host_name, *owner, *repo;
+	char *host_name, *host_kind, *owner, *repo;
 	char *raw; /* with those: the template for URLs of single files; NULL: the host has none */
+	char *api; /* likewise, of the repository in the host's API */
 	bool insecure; /* of the host: plain http counts as protected on the way */
 };
 

@@ -1,0 +1,179 @@
+/*
+ * http_get: what is beside git at a host: its URLs for single files, its API.
+ *
+ * A call is one GET, and what it takes to follow redirects. Since git's own way is always open,
+ * whatever is wrong with an answer and will be so again is no worse than REMOTE_REFUSED_FEATURE.
+ *
+ * User and password of the git URL go to that very origin only; elsewhere it is those in the
+ * template, or none. A redirect to another origin leaves them behind.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/uri.h"
+#include "remote/http_internal.h"
+#include "remote/origin.h"
+
+static bool is_web(const struct uri *uri)
+{
+	return uri->host && (strcmp(uri->scheme, "https") == 0 || strcmp(uri->scheme, "http") == 0);
+}
+
+bool http_get_possible(const struct source *source, const struct uri *uri)
+{
+	return is_web(uri) && (source->insecure || origin_is_safe(uri));
+}
+
+int http_get_refuse(struct remote_call *call, const char *why, const char *what)
+{
+	call_fail(call, REMOTE_REFUSED_FEATURE, -EOPNOTSUPP, "%s%.100s", why, what);
+	return -EOPNOTSUPP;
+}
+
+int http_get_fill(struct http_call *line)
+{
+	struct exchange *exchange = &line->exchange;
+
+	line->url = place_url(&line->place, "");
+	place_fill(&line->place, exchange);
+	exchange->net = line->call->remote->net;
+	exchange->url = line->url;
+	exchange->no_netrc = line->anonymous;
+	return line->url ? 0 : -ENOMEM;
+}
+
+/* Takes what a URL says: where, and who we are there. */
+static int place_of_uri(struct uri *uri, struct place *out)
+{
+	struct buf base = BUF_INIT;
+
+	if (uri_format(uri, &base) || !buf_str(&base)) {
+		buf_release(&base);
+		return -ENOMEM;
+	}
+	*out = (struct place){ (char *)buf_detach(&base, NULL), uri->user, uri->password };
+	uri->user = uri->password = NULL;
+	return 0;
+}
+
+/*
+ * At git's own origin we are who we are for git; that may be whom netrc knows there. Elsewhere the
+ * URL alone says it.
+ */
+static int share_credentials(struct http_call *line, struct uri *uri)
+{
+	struct remote *remote = line->call->remote;
+	struct place git = { 0 };
+	struct uri git_uri = { 0 };
+	int rc;
+
+	line->anonymous = true;
+	if (remote->ops != &http_transport || uri->user)
+		return 0;
+	rc = http_place(remote, &git);
+	rc = rc ? rc : uri_parse(git.base, &git_uri);
+	if (rc == 0 && origin_equal(&git_uri, uri)) {
+		line->anonymous = false;
+		uri->user = git.user;
+		uri->password = git.password;
+		git.user = git.password = NULL;
+	}
+	uri_release(&git_uri);
+	place_release(&git);
+	return rc;
+}
+
+int http_get_begin(struct http_call *line)
+{
+	struct uri uri;
+	int rc = uri_parse((const char *)line->call->request.data, &uri);
+
+	if (rc)
+		return rc;
+	rc = share_credentials(line, &uri);
+	rc = rc ? rc : place_of_uri(&uri, &line->place);
+	uri_release(&uri);
+	return rc ? rc : line->fill(line);
+}
+
+/* ---- redirects ---- */
+
+/* Whether the redirect may be followed; if not the verdict says why. */
+static bool may_follow(struct http_call *line, const struct uri *from, const struct uri *to)
+{
+	struct remote_call *call = line->call;
+
+	if (++line->redirects > HTTP_REDIRECTS_MAX)
+		http_get_refuse(call, "it redirects too often", "");
+	else if (!http_get_possible(call->remote->source, to))
+		http_get_refuse(call, "it redirects to what is not to be trusted, at ",
+				to->host ? to->host : to->scheme);
+	else if (strcmp(from->scheme, "https") == 0 && strcmp(to->scheme, "https") != 0)
+		http_get_refuse(call, "it redirects from https to http, at ", to->host);
+	return !call->judged;
+}
+
+/* Makes the line one to the new place, and sends the request there. */
+static int move(struct http_call *line, bool same_origin, const struct uri *to)
+{
+	struct buf base = BUF_INIT;
+
+	if (uri_format(to, &base) || !buf_str(&base)) {
+		buf_release(&base);
+		return -ENOMEM;
+	}
+	http_call_count(line);
+	exchange_release(&line->exchange);
+	line->exchange = (struct exchange){ 0 };
+	http_wipe(&line->url);
+	free(line->place.base);
+	line->place.base = (char *)buf_detach(&base, NULL);
+	if (!same_origin) {
+		place_forget(&line->place);
+		line->anonymous = true;
+	}
+	return line->fill(line) || exchange_start(&line->exchange) ? -ENOMEM : 0;
+}
+
+/* Whether the request is on its way again; if not the verdict says why. */
+static bool follow(struct http_call *line)
+{
+	struct exchange *exchange = &line->exchange;
+	struct uri from = { 0 }, to = { 0 };
+	int rc = 0;
+
+	if (!exchange->redirect || uri_parse(exchange->redirect, &to))
+		http_get_refuse(line->call, "it redirects to nowhere", "");
+	else if (uri_parse(line->place.base, &from))
+		rc = -ENOMEM;
+	else if (may_follow(line, &from, &to))
+		rc = move(line, origin_equal(&from, &to), &to);
+	if (rc)
+		call_fail(line->call, REMOTE_TRANSIENT, -ENOMEM, "out of memory");
+	uri_release(&from);
+	uri_release(&to);
+	return !line->call->judged;
+}
+
+static bool is_redirect(long status)
+{
+	return status > 300 && status < 400 && status != 304;
+}
+
+bool http_get_follow(struct http_call *line)
+{
+	line->call->outcome.answered = line->exchange.status;
+	return is_redirect(line->exchange.status) && follow(line);
+}
+
+void http_get_refused(struct http_call *line)
+{
+	struct remote_finding finding;
+
+	http_call_explain(line, &finding);
+	if (finding.verdict == REMOTE_TRANSIENT)
+		call_fail(line->call, REMOTE_TRANSIENT, finding.code, "%s", finding.words);
+	else
+		http_get_refuse(line->call, "", finding.words);
+}
