@@ -2075,6 +2075,7 @@ static void test_sizes_of_trees_that_come_later_are_asked_for_then(void)
 	CHECK_INT(result(&commit_wait), 0);
 	CHECK_INT(result(&wait), 0);
 	CHECK_UINT(wait.size, 100);
+	CHECK(fake_wait_calls(remote, 3)); /* a moment after the trees' call is over */
 	CHECK(settle());
 	CHECK_UINT(fake_calls(remote), 3);
 	CHECK(fake_call(remote, 2).sizes);
