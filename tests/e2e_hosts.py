@@ -16,6 +16,7 @@ class World:
             "# stands in for the real one\n"
             '[host "github.com"]\n'
             f"git = {self.server.base}/{{owner}}/{{repo}}.git\n"
+            f"api = {self.server.base}/no-api/{{owner}}/{{repo}}\n"
             '[host "example"]\nkind = git\n'
             f"git = {self.server.base}/git/{{owner}}/{{repo}}.git\n")
 

@@ -72,6 +72,7 @@ struct remote {
 	struct remote_outcome failure;
 	char refused[64];
 	bool unnamed, deltas;
+	size_t tree_sizes_max;
 	unsigned damages, cuts, breaks;
 	size_t stall;
 	bool deaf;
@@ -258,6 +259,25 @@ static void answer_sizes(struct remote *remote, struct remote_call *call)
 	}
 }
 
+static void answer_tree_sizes(struct remote *remote, struct remote_call *call,
+			      const struct oid *tree, size_t *left, struct remote_outcome *outcome)
+{
+	for (size_t i = 0; i < remote->link_count; i++) {
+		const struct object *child;
+
+		if (!oid_equal(&remote->links[i].tree, tree))
+			continue;
+		child = object_find(remote, &remote->links[i].child);
+		if (child->type == OBJECT_BLOB && !*left)
+			outcome->cut = true;
+		else if (child->type == OBJECT_BLOB)
+			call->sink->size(call->sink, &child->oid, true, child->bytes.len);
+		else if (call->seen.below)
+			answer_tree_sizes(remote, call, &child->oid, left, outcome);
+		*left -= child->type == OBJECT_BLOB && *left;
+	}
+}
+
 static const struct object *file_find(struct remote *remote, const char *path)
 {
 	for (size_t i = remote->file_count; i > 0; i--)
@@ -332,6 +352,9 @@ static void answer(struct remote *remote, struct remote_call *call)
 		answer_range(remote, call, &outcome);
 	else if (normal && call->seen.sizes)
 		answer_sizes(remote, call);
+	else if (normal && call->seen.tree_sizes)
+		answer_tree_sizes(remote, call, &call->seen.first,
+				  &(size_t){ remote->tree_sizes_max }, &outcome);
 	else if (normal)
 		answer_fetch(remote, call, &outcome);
 	call->sink->done(call->sink, &outcome);
@@ -454,6 +477,15 @@ int remote_start_sizes(struct remote *remote, const struct oid *oids, size_t cou
 	return 0;
 }
 
+int remote_start_tree_sizes(struct remote *remote, const struct oid *tree, bool below,
+			    struct remote_sink *sink, struct remote_call **out)
+{
+	const struct fake_seen seen = { .tree_sizes = true, .below = below };
+
+	call_start(remote, call_new(remote, sink, tree, 1, &seen), out);
+	return 0;
+}
+
 int remote_start_range(struct remote *remote, const struct range_spec *spec,
 		       struct remote_sink *sink, struct remote_call **out)
 {
@@ -498,6 +530,7 @@ struct remote *fake_remote_new(unsigned caps)
 	remote->caps = caps;
 	remote->server_caps = (struct server_caps){ .version = 2, .algo = OID_SHA1 };
 	remote->objects = calloc(OBJECTS_MAX, sizeof(*remote->objects));
+	remote->tree_sizes_max = SIZE_MAX;
 	remote->links = calloc(LINKS_MAX, sizeof(*remote->links));
 	remote->calls = calloc(CALLS_MAX, sizeof(struct remote_call *));
 	lock_init(&remote->lock);
@@ -579,6 +612,13 @@ void fake_omit(struct remote *remote, const struct oid *oid, bool omit)
 {
 	lock_take(&remote->lock);
 	object_find(remote, oid)->omitted = omit;
+	lock_give(&remote->lock);
+}
+
+void fake_tree_sizes_max(struct remote *remote, size_t max)
+{
+	lock_take(&remote->lock);
+	remote->tree_sizes_max = max;
 	lock_give(&remote->lock);
 }
 

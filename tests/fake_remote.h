@@ -32,6 +32,8 @@ void fake_include(struct remote *remote, const struct oid *tree, const struct oi
 void fake_swap(struct remote *remote, const struct oid *oid, const struct oid *other);
 /* Not in any answer, without a word. */
 void fake_omit(struct remote *remote, const struct oid *oid, bool omit);
+/* The API's answers hold no more files than this, and say when that is not all. */
+void fake_tree_sizes_max(struct remote *remote, size_t max);
 /* Left out where sizes are told, and only there. */
 void fake_sizeless(struct remote *remote, const struct oid *oid);
 
@@ -85,7 +87,8 @@ void fake_spoil(struct remote *remote, const struct oid *oid, size_t off);
 
 struct fake_seen {
 	bool sizes, range;
-	uint64_t off, len; /* of a range */
+	bool tree_sizes, below; /* of the tree `first`; with all that is below it */
+	uint64_t off, len;	/* of a range */
 	size_t want_count;
 	struct oid first;
 	char filter[128];

@@ -2086,6 +2086,217 @@ static void test_sizes_of_trees_that_come_later_are_asked_for_then(void)
 	tear_down();
 }
 
+/* ---- sizes from the host's API ---- */
+
+#define API_CAPS (REMOTE_OBJECTS | REMOTE_SUBTREE | REMOTE_SHALLOW | REMOTE_TREE_SIZES)
+
+/* The sizes of all small files of the grove; how many could not be had, or are wrong. */
+static unsigned list_grove(void)
+{
+	unsigned wrong = 0;
+
+	for (unsigned d = 0; d < FOLDERS; d++) {
+		for (unsigned i = 0; i < FOLDER_FILES; i++) {
+			struct wait wait;
+			int status =
+				want_size(&wait, &grove.folders[d].blobs[i], &grove.company[d]);
+
+			wrong += (status != 1 && result(&wait)) || wait.size != 500;
+			wait_release(&wait);
+		}
+	}
+	return wrong;
+}
+
+static size_t api_calls(void)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < fake_calls(remote); i++)
+		count += fake_call(remote, i).tree_sizes;
+	return count;
+}
+
+static void test_the_api_tells_all_sizes_at_once(void)
+{
+	struct wait wait;
+	uint64_t size;
+
+	set_up(API_CAPS);
+	make_grove();
+	for (uint32_t i = 0; i < 1000; i++) {
+		struct oid more = fake_add(remote, OBJECT_BLOB, &i, sizeof(i));
+
+		fake_include(remote, &grove.root, &more);
+	}
+	CHECK_UINT(list_grove(), 0);
+	for (uint32_t i = 0; i < 1000; i++) {
+		struct oid more = fake_add(remote, OBJECT_BLOB, &i, sizeof(i));
+
+		CHECK_INT(fetch_size_known(fetch, &more, &size), 1);
+	}
+	CHECK_INT(want_size(&wait, &grove.large, &grove.company[FOLDERS - 1]), 1);
+	CHECK_UINT(wait.size, LIMIT * 2);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 1);
+	CHECK(fake_call(remote, 0).below);
+	CHECK(fake_wanted(remote, 0, &grove.root));
+	tear_down();
+}
+
+static void test_many_ask_the_api_once(void)
+{
+	struct wait waits[FOLDERS][FOLDER_FILES];
+
+	set_up(API_CAPS);
+	make_grove();
+	fake_hold(remote, true);
+	for (unsigned d = 0; d < FOLDERS; d++)
+		for (unsigned i = 0; i < FOLDER_FILES; i++)
+			CHECK_INT(want_size(&waits[d][i], &grove.folders[d].blobs[i],
+					    &grove.company[d]),
+				  0);
+	fake_hold(remote, false);
+	for (unsigned d = 0; d < FOLDERS; d++)
+		for (unsigned i = 0; i < FOLDER_FILES; i++)
+			CHECK_INT(result(&waits[d][i]), 0);
+	CHECK(settle());
+	CHECK_UINT(fake_calls(remote), 1);
+	tear_down();
+}
+
+static void test_who_reads_does_not_wait_for_the_api(void)
+{
+	struct wait size, content;
+
+	set_up(API_CAPS);
+	make_grove();
+	fake_hold(remote, true);
+	CHECK_INT(want_size(&size, &grove.folders[0].blobs[0], &grove.company[0]), 0);
+	CHECK_INT(want(&content, &grove.folders[0].blobs[0], &grove.company[0]), 0);
+	CHECK(fake_wait_calls(remote, 2));
+	CHECK(fake_call(remote, 0).tree_sizes);
+	CHECK(!fake_call(remote, 1).tree_sizes);
+	fake_hold(remote, false);
+	CHECK_INT(result(&size), 0);
+	CHECK_INT(result(&content), 0);
+	CHECK(settle());
+	wait_release(&content);
+	tear_down();
+}
+
+static void test_where_sizes_can_be_asked_by_id_the_api_is_spared(void)
+{
+	set_up(API_CAPS | REMOTE_SIZES);
+	make_grove();
+	CHECK_UINT(list_grove(), 0);
+	CHECK_UINT(api_calls(), 0);
+	tear_down();
+}
+
+/* The root is too large for one answer, its folders are not. */
+static void test_a_tree_that_is_cut_is_asked_for_by_parts(void)
+{
+	set_up(API_CAPS);
+	make_grove();
+	fake_tree_sizes_max(remote, FOLDER_FILES * 2 + 1);
+	CHECK_UINT(list_grove(), 0);
+	CHECK(settle());
+	/* two folders and a file came with the root; that file's folder and two more follow */
+	CHECK_UINT(api_calls(), 4);
+	CHECK(fake_wanted(remote, 0, &grove.root));
+	for (size_t i = 1; i < 4; i++) {
+		CHECK(fake_wanted(remote, i, &grove.folders[i + 1].trees[0]));
+		CHECK(fake_call(remote, i).below);
+	}
+	CHECK_UINT(fake_calls(remote), 4);
+	tear_down();
+}
+
+/* So is each folder: what the API does not tell even so is git's. */
+static void test_what_the_api_never_tells_comes_by_git(void)
+{
+	set_up(API_CAPS);
+	make_grove();
+	fake_tree_sizes_max(remote, 2);
+	CHECK_UINT(list_grove(), 0);
+	CHECK(settle());
+	CHECK(api_calls() <= 1 + 2 * FOLDERS);
+	CHECK(fake_calls(remote) > api_calls());
+	tear_down();
+}
+
+static void test_an_api_that_refuses_is_not_asked_again(void)
+{
+	set_up(API_CAPS);
+	clock_fake(1000000);
+	make_grove();
+	fake_fail(remote, 1, REMOTE_REFUSED_FEATURE, true, 0);
+	CHECK_UINT(list_grove(), 0);
+	CHECK_UINT(api_calls(), 1);
+	CHECK(settle());
+	CHECK_UINT(fetch->retry.failures, 0); /* git is not to suffer for it */
+	clock_fake_advance(1000000000);
+	make_grove();
+	CHECK_UINT(list_grove(), 0);
+	CHECK_UINT(api_calls(), 1);
+	tear_down();
+}
+
+static void test_an_api_that_is_used_up_is_left_alone_for_so_long(void)
+{
+	struct wait wait;
+	struct oid other;
+
+	set_up(API_CAPS);
+	clock_fake(1000000);
+	make_grove();
+	other = fake_add_blob(remote, 700, 9999);
+	fake_include(remote, &grove.folders[0].trees[0], &other);
+	fake_fail(remote, 1, REMOTE_TRANSIENT, true, 3600000);
+	CHECK_INT(want_size(&wait, &grove.folders[0].blobs[0], &grove.company[0]), 0);
+	CHECK_INT(result(&wait), 0); /* over git, at once */
+	CHECK_UINT(wait.size, 500);
+	CHECK(settle());
+	CHECK_UINT(api_calls(), 1);
+	CHECK_UINT(fetch->retry.failures, 0);
+	clock_fake_advance(3599000);
+	CHECK_INT(want_size(&wait, &grove.folders[1].blobs[0], &grove.company[1]), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK(settle());
+	CHECK_UINT(api_calls(), 1);
+	clock_fake_advance(1000);
+	CHECK_INT(want_size(&wait, &grove.folders[2].blobs[0], &grove.company[2]), 0);
+	CHECK_INT(result(&wait), 0);
+	CHECK(settle());
+	CHECK_UINT(api_calls(), 2);
+	tear_down();
+}
+
+static void test_an_api_that_does_not_answer_is_not_waited_for(void)
+{
+	struct wait wait;
+
+	set_up(API_CAPS);
+	clock_fake(1000000);
+	make_grove();
+	fake_hold(remote, true);
+	CHECK_INT(want_size(&wait, &grove.folders[0].blobs[0], &grove.company[0]), 0);
+	CHECK(fake_wait_calls(remote, 1));
+	clock_fake_advance(9900);
+	fetch_tick(fetch);
+	CHECK(!fake_call(remote, 0).cancelled);
+	clock_fake_advance(200);
+	fetch_tick(fetch);
+	CHECK(fake_wait_calls(remote, 2));
+	CHECK(!fake_call(remote, 1).tree_sizes);
+	fake_hold(remote, false);
+	CHECK_INT(result(&wait), 0);
+	CHECK_UINT(wait.size, 500);
+	CHECK(settle());
+	tear_down();
+}
+
 static void test_commit_without_filters_brings_everything(void)
 {
 	struct wait commit, blob, large;
@@ -2413,6 +2624,15 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_refusal_is_believed_for_its_time_only);
 	TAP_RUN(test_commit_brings_all_trees_and_wants_for_them_cost_nothing);
 	TAP_RUN(test_sizes_of_trees_that_come_later_are_asked_for_then);
+	TAP_RUN(test_the_api_tells_all_sizes_at_once);
+	TAP_RUN(test_many_ask_the_api_once);
+	TAP_RUN(test_who_reads_does_not_wait_for_the_api);
+	TAP_RUN(test_where_sizes_can_be_asked_by_id_the_api_is_spared);
+	TAP_RUN(test_a_tree_that_is_cut_is_asked_for_by_parts);
+	TAP_RUN(test_what_the_api_never_tells_comes_by_git);
+	TAP_RUN(test_an_api_that_refuses_is_not_asked_again);
+	TAP_RUN(test_an_api_that_is_used_up_is_left_alone_for_so_long);
+	TAP_RUN(test_an_api_that_does_not_answer_is_not_waited_for);
 	TAP_RUN(test_commit_without_filters_brings_everything);
 	TAP_RUN(test_old_server_is_asked_for_everything_once_more_for_what_is_lost);
 	TAP_RUN(test_commit_goes_on_after_a_cut_answer_when_nobody_waits);

@@ -105,14 +105,20 @@ int batch_append_locked(struct batch *batch, const uint8_t *data, size_t len)
 	return 0;
 }
 
+/* More answers than questions are nobody's, but for a tree's. */
+static size_t sizes_max(const struct batch *batch)
+{
+	return batch->way == WAY_TREE_SIZES ? BATCH_TREE_SIZES_MAX : batch->want_count;
+}
+
 int batch_append_size_locked(struct batch *batch, const struct oid *oid, bool known, uint64_t size)
 {
 	if (batch->size_count == batch->size_cap) {
 		size_t cap = batch->size_cap ? batch->size_cap * 2 : 256;
 		struct cache_size *sizes;
 
-		if (batch->size_count > batch->want_count)
-			return 0; /* more answers than questions */
+		if (batch->size_count > sizes_max(batch))
+			return 0;
 		sizes = realloc(batch->sizes, cap * sizeof(*sizes));
 		if (!sizes)
 			return -ENOMEM;
@@ -150,6 +156,7 @@ const char *way_name(enum way way)
 		[WAY_SIZES] = "file sizes",
 		[WAY_LISTING] = "a directory's files",
 		[WAY_SUBTREE] = "a folder's files, all the way down",
+		[WAY_TREE_SIZES] = "the sizes below a tree",
 		[WAY_PEEK] = "a file's size",
 		[WAY_OBJECTS] = "files",
 		[WAY_LARGE] = "a large file",

@@ -27,6 +27,8 @@ struct fetch;
 
 #define BATCH_IDS_MAX 2000
 #define BATCH_SIZES_MAX 10000
+#define BATCH_TREE_SIZES_MAX                                                                       \
+	200000 /* that the host's API tells at once: twice as many as any does */
 #define BATCH_BYTES_MAX (16u << 20)
 /* Bytes between the network and the ingest threads; beyond it a pause is asked for. */
 #define BATCH_QUEUE_MAX (1u << 20)
@@ -63,6 +65,7 @@ struct batch {
 	/* what other processes need not fetch meanwhile (neighbours.c); owned */
 	struct oid *claims;
 	size_t claim_count;
+	bool direct;	/* a tree's sizes: only of what is in it, not below */
 	bool claimed;	/* a range: its blocks are */
 	bool elsewhere; /* sizes: another process asks for those of what would be first */
 	enum filter_kind filter_kind;

@@ -13,6 +13,7 @@
 #define TICK_MS 100
 #define TICK_QUEUED_MS 10
 #define TICK_ELSEWHERE_MS 20
+#define API_PATIENCE_MS 10000 /* there is another way */
 #define SIZE_PATIENCE_MS 500
 #define SIZE_ROUND_TRIPS 4
 
@@ -69,8 +70,12 @@ static void cancel_stalled_locked(struct fetch *fetch, uint64_t now_ms)
 	struct batch *batch;
 
 	TAILQ_FOREACH(batch, &fetch->batches, entry) {
+		uint64_t patience_ms = fetch->config.patience_ms;
+
+		if (batch->way == WAY_TREE_SIZES && patience_ms > API_PATIENCE_MS)
+			patience_ms = API_PATIENCE_MS;
 		if (batch->stalled || batch->ended || batch->queued_len || batch->held ||
-		    now_ms < batch->progress_ms + fetch->config.patience_ms)
+		    now_ms < batch->progress_ms + patience_ms)
 			continue;
 		batch->stalled = true;
 		batch_cancel_locked(batch);

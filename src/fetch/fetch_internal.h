@@ -4,6 +4,7 @@
  *	fetch.c		open and close, what is here, facts, counters
  *	want.c		wants: from the cache, or into a flight
  *	want_walk.c, want_size.c	those of a walk, those of unknown size: want.h
+ *	tree_sizes.c	sizes from the host's API
  *	route.c		where a flight stands
  *	scheduler.c	what leaves when
  *	work.c		the remote's sink and the ingest threads
@@ -33,6 +34,7 @@
 #define INGEST_THREADS 2
 #define LISTED_COUNT 1024
 #define SUBTREE_COUNT 64
+#define CUT_COUNT 64
 #define LONE_COUNT 16
 #define LONES_IN_A_ROW 20
 #define LOG_INTERVAL_MS 60000
@@ -48,7 +50,14 @@ enum complaint {
 	COMPLAIN_REFUSED,
 	COMPLAIN_MISSING,
 	COMPLAIN_TROUBLE,
+	COMPLAIN_API,
 	COMPLAIN_COUNT
+};
+
+/* A tree that is too large for one answer of the API; `direct`: even without those in it. */
+struct cut_tree {
+	struct oid oid; /* null: free */
+	bool direct;
 };
 
 /* A file whose content was asked for because its size was not known and nobody listed it. */
@@ -89,9 +98,13 @@ struct fetch {
 	bool closing, quit;
 	unsigned refused; /* enum filter_kind bits */
 	unsigned doubted; /* bits of what was refused once: an empty answer may be an accident */
-	uint64_t sizes_refused_until_ms; /* UINT64_MAX: as long as this lives */
-	unsigned walks_broken;		 /* so many subtrees in a row came to no good end */
-	uint64_t walks_until_ms;	 /* till then none is asked for */
+	uint64_t sizes_refused_until_ms;      /* UINT64_MAX: as long as this lives */
+	unsigned tree_sizes_failures;	      /* of the host's API, in a row */
+	uint64_t tree_sizes_from_ms;	      /* till then the API is not asked */
+	struct cut_tree cut_trees[CUT_COUNT]; /* a ring */
+	unsigned cut_next;
+	unsigned walks_broken;	 /* so many subtrees in a row came to no good end */
+	uint64_t walks_until_ms; /* till then none is asked for */
 	bool size_gathering; /* somebody asks for a company of sizes: all wait and leave together */
 	/*
 	 * Sizes of all below this tree were asked for while trees were still coming: the rest is when
@@ -155,6 +168,14 @@ bool neighbours_are_late_locked(struct fetch *fetch, uint64_t since_ms, uint64_t
 void neighbours_tick_locked(struct fetch *fetch);
 /* The end of a batch: others find what came, or may fetch it. No lock need be held. */
 void neighbours_unclaim(struct fetch *fetch, const struct batch *batch);
+
+/* ---- tree_sizes.c: sizes from the host's API ---- */
+
+bool tree_sizes_can_locked(const struct fetch *fetch);
+/* It is too large for one answer: only what is directly in it is asked for. */
+bool tree_sizes_is_cut_locked(struct fetch *fetch, const struct oid *tree);
+/* The end of such a batch; frees it. On its ingest thread. */
+void tree_sizes_settle(struct fetch *fetch, struct batch *batch);
 
 /* ---- size_rest.c: sizes that could not be asked for before all trees were here ---- */
 

@@ -32,6 +32,7 @@ enum flight_kind {
 	FLIGHT_SIZE,
 	FLIGHT_LISTING,	   /* a carrier: `oid` is a directory's tree; covers its blobs */
 	FLIGHT_SUBTREE,	   /* a carrier: `oid` is a tree; covers all blobs below it, in any depth */
+	FLIGHT_TREE_SIZES, /* a carrier: the same, but covers sizes alone */
 	FLIGHT_EVERYTHING, /* a carrier: `oid` is a commit; covers its trees, perhaps its blobs */
 };
 
@@ -51,11 +52,12 @@ enum way {
 	WAY_TREES,
 	WAY_SIZES,
 	WAY_LISTING,
-	WAY_SUBTREE, /* a walk's */
-	WAY_PEEK,    /* one blob, for its size: dropped when its header is in */
-	WAY_OBJECTS, /* blobs by id */
-	WAY_LARGE,   /* one blob */
-	WAY_RANGE,   /* a part of a large blob; no flight rides in it */
+	WAY_SUBTREE,	/* a walk's */
+	WAY_TREE_SIZES, /* of all below a tree, from the host's API */
+	WAY_PEEK,	/* one blob, for its size: dropped when its header is in */
+	WAY_OBJECTS,	/* blobs by id */
+	WAY_LARGE,	/* one blob */
+	WAY_RANGE,	/* a part of a large blob; no flight rides in it */
 	WAY_COUNT
 };
 

@@ -32,6 +32,7 @@ noinst_LIBRARIES += %D%/libfetch.a
 %C%_libfetch_a_SOURCES += %D%/size_rest.c
 %C%_libfetch_a_SOURCES += %D%/spool.c
 %C%_libfetch_a_SOURCES += %D%/spool.h
+%C%_libfetch_a_SOURCES += %D%/tree_sizes.c
 %C%_libfetch_a_SOURCES += %D%/walks.c
 %C%_libfetch_a_SOURCES += %D%/stream.c
 %C%_libfetch_a_SOURCES += %D%/want.c

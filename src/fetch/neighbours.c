@@ -23,7 +23,7 @@ static bool is_carrier(const struct flight *flight)
 
 static enum cache_claim claim_of(enum way way)
 {
-	if (way == WAY_SIZES)
+	if (way == WAY_SIZES || way == WAY_TREE_SIZES)
 		return CACHE_CLAIM_SIZES;
 	return way == WAY_SUBTREE || way == WAY_LISTING || way == WAY_EVERYTHING ?
 		       CACHE_CLAIM_BELOW :
@@ -33,7 +33,8 @@ static enum cache_claim claim_of(enum way way)
 static bool is_claimed(enum way way)
 {
 	return way == WAY_EVERYTHING || way == WAY_TREES || way == WAY_SIZES ||
-	       way == WAY_LISTING || way == WAY_SUBTREE || way == WAY_OBJECTS || way == WAY_LARGE;
+	       way == WAY_LISTING || way == WAY_SUBTREE || way == WAY_OBJECTS || way == WAY_LARGE ||
+	       way == WAY_TREE_SIZES;
 }
 
 void neighbours_look_locked(struct fetch *fetch)
@@ -107,7 +108,9 @@ static bool is_below_claimed(struct fetch *fetch, const struct flight *flight)
 	struct cache *cache = fetch->config.cache;
 
 	if (!oid_is_null(&flight->walk))
-		return cache_is_claimed(cache, &flight->walk, CACHE_CLAIM_BELOW);
+		return cache_is_claimed(cache, &flight->walk, CACHE_CLAIM_BELOW) ||
+		       (flight->kind == FLIGHT_SIZE &&
+			cache_is_claimed(cache, &flight->walk, CACHE_CLAIM_SIZES));
 	return flight->kind == FLIGHT_CONTENT && flight->type != OBJECT_BLOB &&
 	       !oid_is_null(&fetch->commit) &&
 	       cache_is_claimed(cache, &fetch->commit, CACHE_CLAIM_BELOW);

@@ -129,6 +129,8 @@ static enum way way_of_locked(const struct fetch *fetch, const struct flight *fl
 		return WAY_LISTING;
 	case FLIGHT_SUBTREE:
 		return WAY_SUBTREE;
+	case FLIGHT_TREE_SIZES:
+		return WAY_TREE_SIZES;
 	case FLIGHT_SIZE:
 		if (fetch_can_sizes_locked(fetch))
 			return WAY_SIZES;
@@ -157,7 +159,7 @@ static enum lane lane_of(const struct flight *flight, enum way way)
 int fetch_route_locked(struct fetch *fetch, struct flight *flight)
 {
 	enum way way = way_of_locked(fetch, flight);
-	bool by_id = way != WAY_EVERYTHING && way != WAY_SIZES;
+	bool by_id = way != WAY_EVERYTHING && way != WAY_SIZES && way != WAY_TREE_SIZES;
 
 	assert(lock_held(&fetch->lock));
 	if (by_id && !(fetch->caps & REMOTE_OBJECTS))

@@ -93,6 +93,8 @@ static bool may_leave_locked(const struct fetch *fetch, enum way way, uint64_t n
 		       (worth_another_locked(fetch, way, now_ms) ||
 			(fetch_queued_locked(fetch, way) >= WORTH_A_REQUEST &&
 			 fetch->running[way] < fetch->config.meta_slots));
+	case WAY_TREE_SIZES:
+		return !fetch->running[WAY_TREE_SIZES];
 	case WAY_PEEK:
 		return slot_to_spare(fetch->running[WAY_PEEK], fetch->config.meta_slots);
 	case WAY_SUBTREE: /* each takes all that the line gives */
@@ -123,7 +125,8 @@ static bool probing_locked(const struct fetch *fetch)
 
 static bool choose_way_locked(const struct fetch *fetch, uint64_t now_ms, enum way *out)
 {
-	static const enum way meta[] = { WAY_EVERYTHING, WAY_TREES, WAY_SIZES, WAY_PEEK };
+	static const enum way meta[] = { WAY_EVERYTHING, WAY_TREES, WAY_SIZES, WAY_TREE_SIZES,
+					 WAY_PEEK };
 	static const enum way content[] = { WAY_OBJECTS, WAY_LISTING, WAY_SUBTREE, WAY_LARGE };
 
 	if (fetch->closing || probing_locked(fetch) || retry_wait_ms(&fetch->retry, now_ms))
@@ -244,6 +247,9 @@ static void spec_locked(struct fetch *fetch, struct batch *batch)
 	case WAY_SUBTREE:
 		filter_by_limit_locked(fetch, batch);
 		break;
+	case WAY_TREE_SIZES:
+		batch->direct = tree_sizes_is_cut_locked(fetch, &batch->first);
+		break;
 	default:
 		break;
 	}
@@ -261,6 +267,7 @@ static void count_start_locked(struct fetch *fetch, enum way way)
 		counters->batches_trees++;
 		break;
 	case WAY_SIZES:
+	case WAY_TREE_SIZES:
 		counters->batches_sizes++;
 		break;
 	case WAY_LISTING:
@@ -334,6 +341,9 @@ static int call_remote(struct fetch *fetch, struct batch *batch, struct remote_c
 
 	if (batch->way == WAY_RANGE)
 		return large_start_range(fetch, batch, out);
+	if (batch->way == WAY_TREE_SIZES)
+		return remote_start_tree_sizes(fetch->config.remote, &batch->first, !batch->direct,
+					       &batch->sink, out);
 	if (batch->way == WAY_SIZES)
 		return remote_start_sizes(fetch->config.remote, batch->wants, batch->want_count,
 					  &batch->sink, out);

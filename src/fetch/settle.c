@@ -523,6 +523,10 @@ void fetch_settle(struct fetch *fetch, struct batch *batch)
 		large_settle_range(fetch, batch);
 		return;
 	}
+	if (batch->way == WAY_TREE_SIZES) {
+		tree_sizes_settle(fetch, batch);
+		return;
+	}
 	lock_take(&fetch->lock);
 	judge_locked(batch, &verdict);
 	doubt_locked(fetch, batch, &verdict);

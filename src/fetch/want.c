@@ -220,7 +220,7 @@ static struct flight *carrier_of_content_locked(struct want *want)
 	if (carrier || want->size != SIZE_UNKNOWN)
 		return carrier;
 	size = flight_find_locked(&fetch->table, &want->oid, FLIGHT_SIZE);
-	if (size && size->state == FLIGHT_COVERED)
+	if (size && size->state == FLIGHT_COVERED && size->carrier->kind != FLIGHT_TREE_SIZES)
 		return size->carrier;
 	if (want_has_place(want->company) && !want->company->tree(want->company->arg, 0, &tree))
 		return flight_find_locked(&fetch->table, &tree, FLIGHT_LISTING);

@@ -81,6 +81,11 @@ int want_join_walk_take(struct want *want, struct walk *walk, struct content **o
 
 /* A directory that was listed, or is below one that came whole: what did not tell is large. */
 bool want_was_listed(struct fetch *fetch, const struct fetch_company *company);
+/* ---- tree_sizes.c ---- */
+
+/* What brings the size with those of all around, from the host's API; NULL: nothing does. */
+struct flight *tree_sizes_carrier_locked(struct want *want);
+
 /* Its content is read, or mapped, before anybody asked for its size. */
 int want_join_unsized(struct want *want, struct content **out);
 

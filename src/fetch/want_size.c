@@ -206,6 +206,9 @@ static enum size_way size_way_locked(struct want *want, struct flight **out_carr
 	if (fetch_can_sizes_locked(fetch))
 		/* Who comes while somebody gathers leaves with that company. */
 		return company && !fetch->size_gathering ? SIZE_GATHER_SIZES : SIZE_ALONE;
+	*out_carrier = tree_sizes_carrier_locked(want);
+	if (*out_carrier)
+		return SIZE_COVERED;
 	if (want_has_place(company) && fetch_can_list_locked(fetch))
 		return SIZE_LISTING;
 	return company && (fetch->caps & REMOTE_OBJECTS) ? SIZE_GATHER_CONTENTS : SIZE_ALONE;
