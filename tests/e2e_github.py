@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """A host of GitHub's kind: sizes from its API, and git alone when that is not to be had."""
 
+import base64
 import random
 
-from e2e import env, proc, repos, tap
+from e2e import env, hidden, proc, repos, tap
 from e2e.github import GithubApi
-from e2e.lighttpd import GitHttpServer
-from e2e.mounts import Mount
+from e2e.lighttpd import TOKEN, GitHttpServer
+from e2e.mounts import Mount, expect_failure
 
 LARGE = (1 << 20) - 1                    # what is above is surely above the program's limit
 
@@ -33,13 +34,15 @@ class World:
     def __init__(self, t):
         self.server = t.use(GitHttpServer())
 
-    def stage(self, t, repo, name="owner/repo"):
+    def stage(self, t, repo, name="owner/repo", private=False, host="forge"):
         """A repository on a new host: the API, and its section in a configuration."""
         self.server.add(repo, f"{name}.git", object_info=False)
         api = t.use(GithubApi())
         api.add(name, repo)
+        api.token = TOKEN if private else None
         config = env.folder("config") / "config"
-        config.write_text(api.section(self.server.url("{owner}/{repo}.git")))
+        git = self.server.url("{owner}/{repo}.git", "auth" if private else "git")
+        config.write_text(api.section(git, host))
         return api, config
 
 
@@ -133,10 +136,55 @@ def test_who_reads_one_file_spares_the_api(t, w):
     t.equal(len(api.requests), 0, "requests to the API")
 
 
+def test_a_token_of_the_environment(t, w):
+    repo = repos.mixed()
+    for host, variable in (("forge", "GH_ENTERPRISE_TOKEN"), ("github.com", "GITHUB_TOKEN")):
+        api, config = w.stage(t, repo, "owner/private", private=True, host=host)
+        mount = t.use(Mount(f"{host}:owner/private", "--config", config,
+                            environ={variable: TOKEN}))
+        list_all(t, mount, repos.blobs(repo), variable)
+        t.equal(mount.read("d01/f001"), (repos.clone(repo) / "d01/f001").read_bytes(),
+                f"{variable}: a file")
+        t.equal([r.status for r in api.requests], [200], f"{variable}: answers of the API")
+        both = base64.b64encode(f"x-access-token:{TOKEN}".encode())
+        hidden.check(t, mount, [TOKEN.encode(), both], variable)
+        t.equal(mount.stats()["credential_requests"], 0, f"{variable}: helpers that were asked")
+        mount.unmount()
+
+
+def test_a_token_that_is_wrong(t, w):
+    repo = repos.mixed()
+    _, config = w.stage(t, repo, "owner/private", private=True)
+    for variable, token, words in (
+            ("GH_ENTERPRISE_TOKEN", "wr0ng-t0ken", "refused the token of GH_ENTERPRISE_TOKEN"),
+            ("GH_ENTERPRISE_TOKEN", "two wr0ng-words", "GH_ENTERPRISE_TOKEN holds no token"),
+            ("GH_TOKEN", TOKEN, "asks for a password")):    # which is for another host
+        result = expect_failure("forge:owner/private", "--config", config,
+                                environ={variable: token})
+        t.equal(result.rc, 1, f"{words}: exit code")
+        t.contains(result.err, words, f"{words}: message")
+        t.lacks(result.err + result.log, token, f"{words}: the token in message and log")
+
+
+def test_a_public_repository_with_a_wrong_token(t, w):
+    repo = repos.mixed()
+    api, config = w.stage(t, repo, "owner/public")
+    api.token = TOKEN    # any other is refused
+    mount = t.use(Mount("forge:owner/public", "--config", config,
+                        environ={"GH_ENTERPRISE_TOKEN": "wr0ng-t0ken"}))
+    list_all(t, mount, repos.blobs(repo), "wrong token")
+    t.equal([r.status for r in api.requests], [401], "answers of the API")
+    t.equal(len(mount.log_lines("credentials are missing or refused")), 1, "lines in the log")
+    t.lacks(mount.log(), "wr0ng-t0ken", "the token in the log")
+
+
 tap.run([
     test_a_listing_costs_four_requests,
     test_without_the_api_the_listing_is_the_same,
     test_a_tree_that_is_too_large_for_one_answer,
     test_a_repository_that_was_renamed,
     test_who_reads_one_file_spares_the_api,
+    test_a_token_of_the_environment,
+    test_a_token_that_is_wrong,
+    test_a_public_repository_with_a_wrong_token,
 ], World, needs=("program", "fuse", "lighttpd"))

@@ -208,6 +208,45 @@ static void test_a_repository_that_moved_is_followed(void)
 	leave();
 }
 
+static void test_a_token_goes_to_the_api(void)
+{
+	char location[128];
+	struct web_reply script[] = { { .status = 200, .type = JSON, .body = answer },
+				      { .status = 301, .headers = location },
+				      { .status = 200, .type = JSON, .body = answer } };
+
+	setenv("GH_ENTERPRISE_TOKEN", "t0ken", 1);
+	setenv("GH_TOKEN", "another", 1);
+	CHECK(stage(script, COUNT(script)));
+	unsetenv("GH_ENTERPRISE_TOKEN");
+	unsetenv("GH_TOKEN");
+	CHECK_INT(ask(true), REMOTE_OK);
+	CHECK_STR(header(0, "Authorization"), "Bearer t0ken");
+
+	/* and with a redirect to the same origin */
+	snprintf(location, sizeof(location), "Location: http://127.0.0.1:%u/a\r\n", web.port);
+	CHECK_INT(ask(true), REMOTE_OK);
+	CHECK_STR(header(1, "Authorization"), "Bearer t0ken");
+	CHECK_STR(header(2, "Authorization"), "Bearer t0ken");
+	leave();
+}
+
+static void test_a_token_stays_behind_when_it_redirects_elsewhere(void)
+{
+	char location[128];
+	struct web_reply script[] = { { .status = 301, .headers = location },
+				      { .status = 200, .type = JSON, .body = answer } };
+
+	setenv("GITHUB_ENTERPRISE_TOKEN", "t0ken", 1);
+	CHECK(stage(script, COUNT(script)));
+	unsetenv("GITHUB_ENTERPRISE_TOKEN");
+	snprintf(location, sizeof(location), "Location: http://localhost:%u/a\r\n", web.port);
+	CHECK_INT(ask(true), REMOTE_OK);
+	CHECK_STR(header(0, "Authorization"), "Bearer t0ken");
+	CHECK_STR(header(1, "Authorization"), "");
+	leave();
+}
+
 /* ---- all others ---- */
 
 static void test_what_other_answers_mean(void)
@@ -349,6 +388,8 @@ int main(int argc, char **argv)
 	TAP_RUN(test_entries_that_make_no_sense_are_passed_over);
 	TAP_RUN(test_only_hosts_of_a_known_kind_have_it);
 	TAP_RUN(test_a_repository_that_moved_is_followed);
+	TAP_RUN(test_a_token_goes_to_the_api);
+	TAP_RUN(test_a_token_stays_behind_when_it_redirects_elsewhere);
 	TAP_RUN(test_what_other_answers_mean);
 	TAP_RUN(test_it_can_be_given_up);
 	return tap_done();

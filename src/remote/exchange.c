@@ -321,7 +321,10 @@ static bool set_options(struct exchange *exchange)
 		SET(CAINFO, settings->ca_file);
 	if (settings->ca_path)
 		SET(CAPATH, settings->ca_path);
-	if (exchange->user) {
+	if (exchange->bearer) {
+		SET(HTTPAUTH, (long)CURLAUTH_BEARER);
+		SET(XOAUTH2_BEARER, exchange->bearer);
+	} else if (exchange->user) {
 		SET(USERNAME, exchange->user);
 		SET(PASSWORD, exchange->password ? exchange->password : "");
 	} else if (!exchange->no_netrc) {

@@ -24,6 +24,7 @@ struct exchange {
 	struct net *net;
 	const char *url;	     /* its user part, if any, is what curl looks up in netrc */
 	const char *user, *password; /* sent at once when set; NULL: netrc may know */
+	const char *bearer;	     /* a token, sent at once instead of these; NULL: none */
 	const char *content_type;    /* of `body` */
 	const char *accept;
 	const struct buf *body; /* NULL: GET; else POST */

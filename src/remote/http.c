@@ -32,6 +32,7 @@ void place_forget(struct place *place)
 {
 	http_wipe(&place->user);
 	http_wipe(&place->password);
+	http_wipe(&place->bearer);
 }
 
 void place_release(struct place *place)
@@ -49,8 +50,9 @@ static char *dup_or_null(const char *text)
 int place_copy(struct place *out, const struct place *from)
 {
 	*out = (struct place){ strdup(from->base), dup_or_null(from->user),
-			       dup_or_null(from->password) };
-	if (!out->base || (from->user && !out->user) || (from->password && !out->password)) {
+			       dup_or_null(from->password), dup_or_null(from->bearer) };
+	if (!out->base || (from->user && !out->user) || (from->password && !out->password) ||
+	    (from->bearer && !out->bearer)) {
 		place_release(out);
 		return -ENOMEM;
 	}
@@ -95,6 +97,7 @@ int http_place(struct remote *remote, struct place *out)
 /* What an exchange with this place needs; the place must outlive it. */
 void place_fill(const struct place *place, struct exchange *exchange)
 {
+	exchange->bearer = place->bearer;
 	if (place->password) {
 		exchange->user = place->user;
 		exchange->password = place->password;
@@ -368,7 +371,9 @@ static void http_start(struct remote_call *call)
 static int http_open(struct remote *remote, struct xcp_error *err)
 {
 	const struct source *source = remote->source;
-	const struct place start = { source->address, source->user, source->password };
+	const struct place start = { .base = source->address,
+				     .user = source->user,
+				     .password = source->password };
 	struct http *http = calloc(1, sizeof(*http));
 
 	if (!http || place_copy(&http->place, &start)) {

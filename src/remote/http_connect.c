@@ -117,9 +117,12 @@ struct connecting {
 	struct remote *remote;
 	struct place place;
 	unsigned redirects;
-	bool from_url; /* user and password are those of the URL */
+	bool from_url;	 /* user and password are those of the URL */
+	bool elsewhere;	 /* it redirected to another origin, whose secrets ours are not */
+	bool token_sent; /* the token of the environment was */
 	bool asked; /* credential holds what the helpers said for this origin, and place the same */
 	struct credential credential;
+	char wish[80];
 	struct xcp_error *err;
 };
 
@@ -195,6 +198,7 @@ static int follow(struct connecting *connecting, const struct exchange *exchange
 			place_forget(place);
 			credential_forget(&connecting->credential);
 			connecting->asked = connecting->from_url = false;
+			connecting->elsewhere = true;
 		}
 		free(place->base);
 		place->base = base;
@@ -202,6 +206,18 @@ static int follow(struct connecting *connecting, const struct exchange *exchange
 	uri_release(&from);
 	uri_release(&to);
 	return base ? 0 : -EPROTO;
+}
+
+/* What the server wants, after the token of the environment. */
+static const char *wish(struct connecting *connecting)
+{
+	const struct token *token = &connecting->remote->token;
+
+	if (!connecting->token_sent || connecting->elsewhere)
+		return "the server asks for a password";
+	snprintf(connecting->wish, sizeof(connecting->wish), "the server refused the token of %s",
+		 token->variable);
+	return connecting->wish;
 }
 
 static int ask_helpers(struct connecting *connecting)
@@ -221,13 +237,35 @@ static int ask_helpers(struct connecting *connecting)
 	if (rc)
 		return connect_fail(
 			connecting, rc == -EINVAL || rc == -ENOMEM ? rc : -EACCES,
-			"the server asks for a password (private, or missing), and %s; set a "
-			"credential helper, or write it to ~/.netrc",
-			why.message);
+			"%s (private, or missing), and %s; set a credential helper, or write it to "
+			"~/.netrc",
+			wish(connecting), why.message);
 	place_forget(place);
 	place->user = strdup(credential->user);
 	place->password = strdup(credential->password);
 	connecting->asked = true;
+	return place->user && place->password ? 0 :
+						connect_fail(connecting, -ENOMEM, "out of memory");
+}
+
+/* Nobody in between may hear it. */
+static bool may_send_token(const struct connecting *connecting)
+{
+	const struct remote *remote = connecting->remote;
+
+	return remote->token.text && !connecting->token_sent && !connecting->elsewhere &&
+	       (remote->source->insecure || url_is_safe(connecting->place.base));
+}
+
+static int send_token(struct connecting *connecting)
+{
+	const struct token *token = &connecting->remote->token;
+	struct place *place = &connecting->place;
+
+	connecting->token_sent = true;
+	place_forget(place);
+	place->user = strdup(token->user);
+	place->password = strdup(token->text);
 	return place->user && place->password ? 0 :
 						connect_fail(connecting, -ENOMEM, "out of memory");
 }
@@ -247,11 +285,14 @@ static int authenticate(struct connecting *connecting)
 	if (connecting->from_url)
 		return connect_fail(connecting, -EACCES,
 				    "the server refused the user and password of the URL");
+	if (may_send_token(connecting))
+		return send_token(connecting);
+	if (connecting->token_sent && !connecting->elsewhere)
+		place_forget(&connecting->place); /* it was refused */
 	if (!remote->broker || remote->no_helpers)
-		return connect_fail(
-			connecting, -EACCES,
-			"the server asks for a password (private, or missing); write user and "
-			"password to ~/.netrc");
+		return connect_fail(connecting, -EACCES,
+				    "%s (private, or missing); write user and password to ~/.netrc",
+				    wish(connecting));
 	return ask_helpers(connecting);
 }
 
@@ -327,7 +368,9 @@ int http_connect(struct remote *remote, struct server_caps *out_caps, struct ref
 		 struct xcp_error *err)
 {
 	const struct source *source = remote->source;
-	const struct place start = { source->address, source->user, source->password };
+	const struct place start = { .base = source->address,
+				     .user = source->user,
+				     .password = source->password };
 	struct connecting connecting = { .remote = remote,
 					 .err = err,
 					 .from_url = source->password };

@@ -4,8 +4,9 @@
  * A call is one GET, and what it takes to follow redirects. Since git's own way is always open,
  * whatever is wrong with an answer and will be so again is no worse than REMOTE_REFUSED_FEATURE.
  *
- * User and password of the git URL go to that very origin only; elsewhere it is those in the
- * template, or none. A redirect to another origin leaves them behind.
+ * Who we are there: whom the template names; else the token of the environment, where the host's
+ * kind takes it; else, at git's own origin only, user and password of the git URL. A redirect to
+ * another origin leaves all of that behind.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -52,7 +53,9 @@ static int place_of_uri(struct uri *uri, struct place *out)
 		buf_release(&base);
 		return -ENOMEM;
 	}
-	*out = (struct place){ (char *)buf_detach(&base, NULL), uri->user, uri->password };
+	*out = (struct place){ .base = (char *)buf_detach(&base, NULL),
+			       .user = uri->user,
+			       .password = uri->password };
 	uri->user = uri->password = NULL;
 	return 0;
 }
@@ -68,7 +71,6 @@ static int share_credentials(struct http_call *line, struct uri *uri)
 	struct uri git_uri = { 0 };
 	int rc;
 
-	line->anonymous = true;
 	if (remote->ops != &http_transport || uri->user)
 		return 0;
 	rc = http_place(remote, &git);
@@ -86,14 +88,22 @@ static int share_credentials(struct http_call *line, struct uri *uri)
 
 int http_get_begin(struct http_call *line)
 {
+	const struct token *token = &line->call->remote->token;
 	struct uri uri;
+	bool bearer;
 	int rc = uri_parse((const char *)line->call->request.data, &uri);
 
 	if (rc)
 		return rc;
-	rc = share_credentials(line, &uri);
+	bearer = token->bearer && token->text && !uri.user;
+	line->anonymous = true;
+	rc = bearer ? 0 : share_credentials(line, &uri);
 	rc = rc ? rc : place_of_uri(&uri, &line->place);
 	uri_release(&uri);
+	if (rc == 0 && bearer) {
+		line->place.bearer = strdup(token->text);
+		rc = line->place.bearer ? 0 : -ENOMEM;
+	}
 	return rc ? rc : line->fill(line);
 }
 

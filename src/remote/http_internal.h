@@ -20,6 +20,7 @@ struct place {
 	char *base; /* owned; without user info */
 	/* Owned; both NULL: netrc may know. A user alone is looked up there too. */
 	char *user, *password;
+	char *bearer; /* owned; NULL: none. Instead of these, for what is beside git */
 };
 
 struct http {
@@ -28,7 +29,7 @@ struct http {
 };
 
 int place_copy(struct place *out, const struct place *from);
-void place_forget(struct place *place); /* user and password, wiped */
+void place_forget(struct place *place); /* who we are there, wiped */
 void place_release(struct place *place);
 
 /*

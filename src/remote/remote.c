@@ -719,6 +719,12 @@ int remote_open(const struct remote_config *config, struct remote **out, struct 
 	remote->broker = config->broker;
 	remote->source = config->source;
 	remote->no_helpers = config->no_helpers;
+	rc = token_find(config->source, &remote->token, err);
+	if (rc) {
+		xcp_error_prefix(err, "cannot open %s", config->source->url);
+		free(remote);
+		return rc;
+	}
 	remote->ranges = range_possible(config->source);
 	remote->tree_sizes = tree_sizes_possible(config->source);
 	LIST_INIT(&remote->calls);
@@ -728,6 +734,7 @@ int remote_open(const struct remote_config *config, struct remote **out, struct 
 	if (rc) {
 		lock_cond_release(&remote->calls_changed);
 		lock_release(&remote->lock);
+		token_release(&remote->token);
 		free(remote);
 		return rc;
 	}
@@ -794,6 +801,7 @@ void remote_close(struct remote **remote_p)
 	cancel_calls(remote);
 	close_transport(remote);
 	ref_list_release(&remote->refs);
+	token_release(&remote->token);
 	lock_cond_release(&remote->calls_changed);
 	lock_release(&remote->lock);
 	free(remote);

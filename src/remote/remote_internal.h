@@ -21,6 +21,7 @@
 #include "remote/json_items.h"
 #include "remote/net.h"
 #include "remote/remote.h"
+#include "remote/token.h"
 
 enum call_kind { CALL_REFS, CALL_FETCH, CALL_SIZES, CALL_RANGE, CALL_TREE_SIZES };
 
@@ -96,6 +97,7 @@ struct remote {
 	struct broker *broker; /* NULL: none */
 	const struct source *source;
 	bool no_helpers;
+	struct token token; /* of the environment */
 	bool ranges;	 /* its host has URLs of single files, and nobody can change what comes */
 	bool tree_sizes; /* its host has an API that tells them, likewise */
 	/* written by connect, while nothing else goes on */

@@ -64,6 +64,7 @@ class GithubApi:
     def __init__(self):
         self.requests = []
         self.moved = {}
+        self.token = None               # everything is private: who has it may see it
         self.limit, self.remaining, self.reset = 60, 60, int(time.time()) + 3600
         self._repos, self._lock = {}, threading.Lock()
 
@@ -97,6 +98,11 @@ class GithubApi:
     def answer(self, request):
         if not request.headers.get("user-agent"):
             return _message(403, "Request forbidden by administrative rules.")
+        said = request.headers.get("authorization")
+        if said and self.token and said not in (f"Bearer {self.token}", f"token {self.token}"):
+            return _message(401, "Bad credentials")
+        if self.token and not said:
+            return _message(404, "Not Found")
         with self._lock:
             left = self.remaining
             self.remaining = max(0, left - 1)

@@ -25,6 +25,7 @@ from . import env, proc, repos, served, wire
 _MODULES = ("/usr/lib/lighttpd", "/usr/lib64/lighttpd", "/usr/local/lib/lighttpd",
             "/usr/lib/x86_64-linux-gnu/lighttpd")
 USER, PASSWORD = "e2e-user", "e2e-s3cret-pa55word"
+TOKEN = "e2e_t0ken_of_an_api"    # as hosts take it instead of a password
 
 
 def module_exists(name):
@@ -238,7 +239,7 @@ class GitHttpServer:
 
     def _config(self):
         users = self.folder / "users"
-        users.write_text(f"{USER}:{PASSWORD}\n")
+        users.write_text(f"{USER}:{PASSWORD}\nx-access-token:{TOKEN}\noauth2:{TOKEN}\n")
         (self.folder / "upload").mkdir(exist_ok=True)
         text = f"""
 server.modules = ("mod_accesslog", "mod_auth", "mod_authn_file", "mod_redirect", "mod_scgi")
