@@ -70,6 +70,8 @@ def test_a_listing_costs_four_requests(t, w):
     t.equal(len(api.requests), 1, "requests to the API")
     t.equal(w.server.contents(start, end), 0, "requests for content")
     t.equal(mount.stats()["requests"]["api"], 1, "requests to the API, as stats have it")
+    t.equal(mount.stats()["rate_limit_remaining"], 59, "what they left")
+    t.equal(mount.status()["api"], {"state": "asked", "rests_s": 0}, "the API in status")
     t.equal(mount.stats()["requests"]["total"], w.server.count(start, end) + 1, "requests in all")
     mount.unmount()
     again = t.use(Mount("forge:owner/repo", "--config", config, cache=mount.cache))
@@ -88,8 +90,9 @@ def test_without_the_api_the_listing_is_the_same(t, w):
 
     def gone(api):
         api.forget("owner/mixed")
-    for what, spoil, words in (("used up", used_up, "does not tell sizes just now"),
-                               ("not found", gone, "missing, or you may not see it")):
+    for what, spoil, words, state, left in (
+            ("used up", used_up, "does not tell sizes just now", "resting", 0),
+            ("not found", gone, "missing, or you may not see it", "refused", 59)):
         api, config = w.stage(t, repo, "owner/mixed")
         spoil(api)
         start = w.server.settle()
@@ -100,6 +103,11 @@ def test_without_the_api_the_listing_is_the_same(t, w):
                   4 + repos.folder_count(repo) + large, f"{what}: requests to git")
         t.equal(len(mount.log_lines(words)), 1, f"{what}: lines in the log")
         t.equal(mount.status()["state"], "online", f"{what}: state")
+        api_now = mount.status()["api"]
+        t.equal(api_now["state"], state, f"{what}: the API in status")
+        t.ok((api_now["rests_s"] > 3000) == (state == "resting"), f"{what}: how long it rests",
+             api_now)
+        t.equal(mount.stats()["rate_limit_remaining"], left, f"{what}: the rate limit in stats")
         mount.unmount()
 
 

@@ -61,6 +61,11 @@ def wait_whole(mount, name):
     proc.wait_until(lambda: mount.status(path)["cached"], 30, f"{name} to be in the cache")
 
 
+def packs():
+    """One tells the size and then the bytes, but for a reader that comes too late for that."""
+    return 1 if env.patience() == 1 else 2
+
+
 def received(mount):
     return mount.stats()["bytes_received"]
 
@@ -82,7 +87,7 @@ def test_the_first_bytes_come_without_the_rest(t, w):
         t.ok(raw(result) == w.want[BIG][:100], f"{way}: the first 100 bytes")
         t.at_most(received(mount) - before, 2 * MIB, f"{way}: bytes that came for them")
         kind = mount.stats()["batches"]
-        t.at_most(kind["large"] + kind["objects"], 1, f"{way}: packs for its size and its bytes")
+        t.at_most(kind["large"] + kind["objects"], packs(), f"{way}: packs for its size and its bytes")
         t.at_most(kind["ranges"], 8 if way == "range" else 0, f"{way}: ranges")
         mount.unmount()
 
@@ -214,7 +219,7 @@ def test_without_raw_files_git_streams(t, w):
     mount = t.use(Mount("forge:o/large", "--config", config))
     t.ok(mount.read(OTHER) == w.want[OTHER], "the bytes")
     kind = mount.stats()["batches"]
-    t.equal(kind["large"] + kind["objects"], 1, "packs for its size and its bytes")
+    t.at_most(kind["large"] + kind["objects"], packs(), "packs for its size and its bytes")
     t.ok(mount.log_lines("cannot be had in parts"), "the log says why")
     asked = mount.stats()["requests"]["range"]
     t.ok(mount.read(BIG)[:1000] == w.want[BIG][:1000], "another file")

@@ -69,6 +69,22 @@ static json_t *report_cache(const struct serve *serve)
 	return out;
 }
 
+/* Whether the host's API is asked: NULL where there is none. */
+static json_t *report_api(const struct fetch_counters *fetch)
+{
+	static const char *const states[] = { [FETCH_API_ASKED] = "asked",
+					      [FETCH_API_RESTS] = "resting",
+					      [FETCH_API_REFUSED] = "refused" };
+	json_t *out;
+
+	if (fetch->api == FETCH_API_NONE)
+		return json_null();
+	out = json_object();
+	json_object_set_new(out, "state", json_string(states[fetch->api]));
+	json_object_set_new(out, "rests_s", json_count((fetch->api_rests_ms + 999) / 1000));
+	return out;
+}
+
 static json_t *report_status(const struct serve *serve)
 {
 	const struct serve_config *config = serve->config;
@@ -91,6 +107,7 @@ static json_t *report_status(const struct serve *serve)
 	json_object_set_new(out, "from_cache", json_boolean(identity->from_cache));
 	json_object_set_new(out, "resolved", json_integer(identity->resolved_s));
 	json_object_set_new(out, "started", json_integer(serve->started_s));
+	json_object_set_new(out, "api", report_api(&fetch));
 	json_object_set_new(out, "cache", report_cache(serve));
 	json_object_set_new(out, "version", json_string(PACKAGE_VERSION));
 	return out;
@@ -153,6 +170,9 @@ static void add_requests(const struct serve *serve, const struct fetch_counters 
 				       remote.requests_fetch + remote.requests_sizes +
 				       remote.requests_range + remote.requests_api));
 	json_object_set_new(out, "requests", kinds);
+	/* of the API: git's own protocol tells none */
+	json_object_set_new(out, "rate_limit_remaining",
+			    remote.limited ? json_count(remote.rate_left) : json_null());
 	json_object_set_new(out, "credential_requests", json_count(remote.requests_credential));
 	json_object_set_new(out, "connections", json_count(remote.connections));
 	json_object_set_new(out, "bytes_sent", json_count(remote.bytes_sent));
@@ -180,8 +200,6 @@ static void add_fetch(const struct fetch_counters *fetch, json_t *out)
 	json_object_set_new(out, "waiters", json_count(fetch->waiters));
 	json_object_set_new(out, "retries", json_count(fetch->retries));
 	json_object_set_new(out, "timeouts", json_count(fetch->timeouts));
-	json_object_set_new(out, "rate_limit_remaining",
-			    json_null()); /* git's own protocol tells none */
 }
 
 static void add_cache(const struct serve *serve, json_t *out)

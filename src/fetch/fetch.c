@@ -462,5 +462,6 @@ void fetch_counters(struct fetch *fetch, struct fetch_counters *out)
 	out->waiters = fetch->table.waiter_count;
 	out->state = fetch->config.offline ? FETCH_OFFLINE : retry_state(&fetch->retry);
 	out->prefetch_used = atomic_load(&fetch->ahead.total_used);
+	out->api = tree_sizes_state_locked(fetch, &out->api_rests_ms);
 	lock_give(&fetch->lock);
 }

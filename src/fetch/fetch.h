@@ -284,6 +284,8 @@ int fetch_fact_get(struct fetch *fetch, const char *kind, const char *key, struc
 /* ---- looking ---- */
 
 enum fetch_state { FETCH_ONLINE, FETCH_FAILING, FETCH_OFFLINE };
+/* Of the host's API: whether it is asked when it might help. */
+enum fetch_api { FETCH_API_NONE, FETCH_API_ASKED, FETCH_API_RESTS, FETCH_API_REFUSED };
 
 struct fetch_counters {
 	uint64_t flights; /* on their way or queued, now */
@@ -296,7 +298,9 @@ struct fetch_counters {
 	uint64_t prefetch_used;		       /* of these, read later */
 	uint64_t retries, errors, timeouts;
 	enum fetch_state state;
-	char last_error[256]; /* "" when there was none */
+	enum fetch_api api;
+	uint64_t api_rests_ms; /* FETCH_API_RESTS: for so long still */
+	char last_error[256];  /* "" when there was none */
 };
 void fetch_counters(struct fetch *fetch, struct fetch_counters *out);
 

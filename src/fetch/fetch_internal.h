@@ -172,6 +172,7 @@ void neighbours_unclaim(struct fetch *fetch, const struct batch *batch);
 /* ---- tree_sizes.c: sizes from the host's API ---- */
 
 bool tree_sizes_can_locked(const struct fetch *fetch);
+enum fetch_api tree_sizes_state_locked(const struct fetch *fetch, uint64_t *out_rests_ms);
 /* It is too large for one answer: only what is directly in it is asked for. */
 bool tree_sizes_is_cut_locked(struct fetch *fetch, const struct oid *tree);
 /* The end of such a batch; frees it. On its ingest thread. */

@@ -25,6 +25,21 @@ bool tree_sizes_can_locked(const struct fetch *fetch)
 	return (fetch->caps & REMOTE_TREE_SIZES) && clock_ms() >= fetch->tree_sizes_from_ms;
 }
 
+enum fetch_api tree_sizes_state_locked(const struct fetch *fetch, uint64_t *out_rests_ms)
+{
+	uint64_t now_ms = clock_ms();
+
+	*out_rests_ms = 0;
+	if (!(fetch->caps & REMOTE_TREE_SIZES))
+		return FETCH_API_NONE;
+	if (fetch->tree_sizes_from_ms == UINT64_MAX)
+		return FETCH_API_REFUSED;
+	if (now_ms >= fetch->tree_sizes_from_ms)
+		return FETCH_API_ASKED;
+	*out_rests_ms = fetch->tree_sizes_from_ms - now_ms;
+	return FETCH_API_RESTS;
+}
+
 static struct cut_tree *cut_find_locked(struct fetch *fetch, const struct oid *tree)
 {
 	for (unsigned i = 0; i < CUT_COUNT; i++)

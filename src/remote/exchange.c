@@ -156,6 +156,8 @@ static void note_all(struct exchange *exchange)
 	curl_off_t up = 0, down = 0;
 	const char *redirect = NULL;
 	long request_len = 0, connections = 0;
+	uint64_t rate_left;
+	bool told;
 
 	note_head(exchange);
 	note_cut_head(exchange);
@@ -171,6 +173,8 @@ static void note_all(struct exchange *exchange)
 	if (redirect)
 		exchange->redirect = strdup(redirect);
 	exchange->retry_after_ms = wait_asked_for_ms(easy);
+	rate_left = header_number(easy, "x-ratelimit-remaining", &told);
+	exchange->rate_left = told ? rate_left : UINT64_MAX;
 }
 
 /* An answer that is none: keeps its first words when they are meant for people. */

@@ -52,7 +52,8 @@ struct exchange {
 	char *redirect;		  /* owned; where a 3xx points, absolute; NULL */
 	/* Retry-After, or the reset time of an exhausted rate limit; 0: not said */
 	uint64_t retry_after_ms;
-	char said[200]; /* the beginning of a text/plain answer that was not 200, printable */
+	uint64_t rate_left; /* requests that a rate limit leaves; UINT64_MAX: not said */
+	char said[200];	    /* the beginning of a text/plain answer that was not 200, printable */
 	char curl_words[CURL_ERROR_SIZE];
 	bool sent; /* the request went out */
 	bool stalled, crawls;

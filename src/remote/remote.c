@@ -158,6 +158,10 @@ void remote_count(struct remote *remote, const struct remote_counters *more)
 	sum->bytes_received += more->bytes_received;
 	sum->connections += more->connections;
 	sum->errors += more->errors;
+	if (more->limited) {
+		sum->limited = true;
+		sum->rate_left = more->rate_left;
+	}
 	lock_give(&remote->lock);
 }
 

@@ -209,6 +209,9 @@ struct remote_counters {
 	uint64_t bytes_sent, bytes_received;	   /* bodies as on the wire */
 	uint64_t connections;
 	uint64_t errors; /* calls that ended in anything but OK and CANCELED */
+	/* What the API last said: not a count. `limited`: it has said so. */
+	bool limited;
+	uint64_t rate_left;
 };
 void remote_counters(struct remote *remote, struct remote_counters *out); /* any thread */
 
