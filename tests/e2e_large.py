@@ -87,7 +87,8 @@ def test_the_first_bytes_come_without_the_rest(t, w):
         t.ok(raw(result) == w.want[BIG][:100], f"{way}: the first 100 bytes")
         t.at_most(received(mount) - before, 2 * MIB, f"{way}: bytes that came for them")
         kind = mount.stats()["batches"]
-        t.at_most(kind["large"] + kind["objects"], packs(), f"{way}: packs for its size and its bytes")
+        t.at_most(kind["large"] + kind["objects"], packs(),
+                  f"{way}: packs for its size and its bytes")
         t.at_most(kind["ranges"], 8 if way == "range" else 0, f"{way}: ranges")
         mount.unmount()
 

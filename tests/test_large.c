@@ -1081,6 +1081,16 @@ static uint64_t asked_from(uint64_t off)
 	return len;
 }
 
+static bool is_here(uint32_t index)
+{
+	bool here;
+
+	lock_take(&fetch->lock);
+	here = bit_is_set(TAILQ_FIRST(&fetch->larges.all)->here, index);
+	lock_give(&fetch->lock);
+	return here;
+}
+
 static bool waits_for_others(void)
 {
 	bool waits;
@@ -1187,6 +1197,57 @@ static void test_whoever_brings_nothing_is_not_waited_for_long(void)
 	tear_down();
 }
 
+/* It goes on bringing something, but so little that a player would be fast beside it. */
+static void test_whoever_is_slow_is_not_waited_for_long(void)
+{
+	struct claims *other;
+	struct cache_part part;
+	struct wait wait;
+	uint32_t others;
+
+	set_up(RANGE_CAPS);
+	make_file(8 * MIB, 1);
+	other = other_process();
+	CHECK_INT(read_at(0, 100), 1);
+	CHECK(EVENTUALLY(is_quiet()));
+	part = part_of_file();
+	CHECK(EVENTUALLY(claims_take_blocks(other, &part.name, 0, 64, &others) == 64));
+	CHECK_INT(ask_at(&wait, 4 * MIB, MIB), 0);
+	CHECK(EVENTUALLY(waits_for_others()));
+	clock_fake_advance(2000);
+	CHECK_INT(bring(&part, 32, 1), 0);
+	CHECK(EVENTUALLY(is_here(32)));
+	clock_fake_advance(1100);
+	CHECK_INT(result(&wait), 1);
+	claims_unref(other);
+	tear_down();
+}
+
+/* More readers than are looked after one by one. */
+static void test_many_readers_beside_another_process_all_get_theirs(void)
+{
+	static struct wait waits[400];
+	bool parked[400];
+	struct claims *other;
+	int status;
+
+	set_up(RANGE_CAPS);
+	make_file(401 * BLOCK, 1);
+	other = other_process();
+	for (unsigned i = 0; i < 400; i++) {
+		status = ask_at(&waits[i], (uint64_t)(i * 7 % 400) * BLOCK, 100);
+		CHECK(status >= 0);
+		parked[i] = !status;
+		if (status)
+			fetch_waiter_release(&waits[i].waiter);
+	}
+	for (unsigned i = 0; i < 400; i++)
+		CHECK(!parked[i] || result(&waits[i]) == 1);
+	CHECK(asked() <= file_size);
+	claims_unref(other);
+	tear_down();
+}
+
 static void test_a_stream_of_another_is_read_while_it_comes(void)
 {
 	struct claims *other;
@@ -1284,6 +1345,8 @@ int main(int argc, char **argv)
 	TAP_RUN(test_blocks_that_another_brought_are_not_asked_for);
 	TAP_RUN(test_whoever_ends_is_not_waited_for);
 	TAP_RUN(test_whoever_brings_nothing_is_not_waited_for_long);
+	TAP_RUN(test_whoever_is_slow_is_not_waited_for_long);
+	TAP_RUN(test_many_readers_beside_another_process_all_get_theirs);
 	TAP_RUN(test_a_stream_of_another_is_read_while_it_comes);
 	TAP_RUN(test_a_stream_that_another_lets_go_of_is_gone_on_with);
 	free(file_bytes);

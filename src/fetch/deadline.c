@@ -126,7 +126,7 @@ void fetch_tick(struct fetch *fetch)
 	cancel_stalled_locked(fetch, now_ms);
 	fetch_walks_tick_locked(fetch, now_ms, &ending);
 	neighbours_tick_locked(fetch);
-	elsewhere_tick_locked(fetch, now_ms);
+	elsewhere_tick_locked(fetch);
 	ask_sizes_beside_locked(fetch, now_ms);
 	drop_kept_locked(fetch, now_ms);
 	memcpy(last_error, fetch->counters.last_error, sizeof(last_error));
@@ -140,6 +140,7 @@ void fetch_tick(struct fetch *fetch)
 	ending_run(&ending);
 	fetch_recheck(fetch);
 	fetch_pump(fetch);
+	elsewhere_serve(fetch);
 }
 
 /* How long until something may be due: coarse, and never, while nothing is under way. */
@@ -168,7 +169,7 @@ void *fetch_timer_run(void *arg)
 				    TAILQ_EMPTY(&fetch->larges.all);
 		if (fetch->timer_idle)
 			lock_cond_wait(&fetch->timer_cond, &fetch->lock);
-		else if (TAILQ_EMPTY(&fetch->recheck))
+		else if (TAILQ_EMPTY(&fetch->recheck) && !fetch->larges.serve)
 			lock_cond_wait_ms(&fetch->timer_cond, &fetch->lock, tick_due_locked(fetch));
 		if (fetch->quit)
 			break;

@@ -1,15 +1,20 @@
 /*
  * elsewhere: blocks of large files that other processes on the cache fetch. What is about to be
  * asked for is claimed, a run of blocks at a time; what another process has claimed is not asked
- * for but looked for, every few milliseconds, as is what it may have brought already: the blocks
- * that come next, and those that somebody waits for.
+ * for but looked for, every few milliseconds, as are the blocks that would be asked for next: it
+ * may have brought them already.
  *
  *	elsewhere_claim_locked ---> some: this process asks for them
  *	                       \-> none: a run of large->elsewhere ---> elsewhere_look ... ---> here;
- *	or claimed no more, or nothing has come for too long: they are asked for like any others
+ *	or claimed no more, or too slow: they are asked for like any others
+ *	elsewhere_look ---> blocks that are here ---> elsewhere_serve: to those who wait
  *
  * A stream is claimed with its flight (neighbours.c): while that waits, its blocks are looked for
  * from the first one that is missing.
+ *
+ * The index may name what cannot be read: then this large looks nowhere for a while, and asks.
+ *
+ * Threads: looks are anybody's, who starts calls; who waits is called back by the timer thread.
  */
 #include "base/clock.h"
 #include "fetch/fetch_internal.h"
@@ -17,10 +22,21 @@
 #define LOOKS_MAX 256
 #define LOOK_BLOCKS 64
 #define ROUNDS_MAX 1024
+#define LOOK_AGAIN_NS 20000000u
+#define PERIOD_MS 3000
+#define ALONE_MS 60000
+#define BLIND_MS 1000
+/*
+ * Bytes a second that are worth waiting for: a part of what the line brings, within bounds. A fast
+ * line says little of what a processor can do with what it brings.
+ */
+#define SLOW_PART 4
+#define SLOW_MIN_RATE ((uint64_t)64 << 10)
+#define SLOW_MAX_RATE ((uint64_t)2 << 20)
 
 enum look_kind {
 	LOOK_RUN,    /* one of large->elsewhere */
-	LOOK_WAITED, /* somebody waits for them */
+	LOOK_STREAM, /* of a stream of another process */
 	LOOK_NEXT,   /* they would be asked for next */
 };
 
@@ -35,13 +51,52 @@ struct looks {
 	unsigned count;
 };
 
+static bool is_blind_locked(const struct large *large)
+{
+	return clock_ms() < large->blind_until_ms;
+}
+
+void elsewhere_blind_locked(struct large *large)
+{
+	large->blind_until_ms = clock_ms() + BLIND_MS;
+}
+
+/* ---- whether it is worth waiting ---- */
+
+void elsewhere_begin_locked(struct large *large)
+{
+	large->period_ms = clock_ms();
+	large->period_len = 0;
+}
+
+/* Somebody waits, and in this while less came than the line would have brought, by far. */
+bool elsewhere_is_slow_locked(struct large *large)
+{
+	uint64_t least = large->fetch->rate / SLOW_PART;
+	uint64_t now_ms = clock_ms();
+	bool slow;
+
+	if (TAILQ_EMPTY(&large->waiters)) {
+		elsewhere_begin_locked(large);
+		return false;
+	}
+	if (now_ms < large->period_ms + PERIOD_MS)
+		return false;
+	least = least < SLOW_MIN_RATE ? SLOW_MIN_RATE :
+		least > SLOW_MAX_RATE ? SLOW_MAX_RATE :
+					least;
+	slow = large->period_len < least * PERIOD_MS / 1000;
+	elsewhere_begin_locked(large);
+	return slow;
+}
+
 /* ---- runs ---- */
 
 bool elsewhere_was_looked_for_locked(struct large *large, uint32_t first, uint32_t end)
 {
 	struct large_run looked = large->looked;
 
-	if (!large->shared)
+	if (!large->shared || is_blind_locked(large))
 		return true;
 	large->looked.count = 0;
 	if (first >= looked.first && end <= looked.first + looked.count)
@@ -60,6 +115,8 @@ static uint32_t still_missing_locked(struct large *large, uint32_t first, uint32
 	struct cache *cache = large->fetch->config.cache;
 	uint32_t missing = 0;
 
+	if (is_blind_locked(large))
+		return count;
 	while (missing < count && !cache_part_has(cache, &large->part, first + missing))
 		missing++;
 	if (missing < count)
@@ -88,7 +145,9 @@ static void add_run_locked(struct large *large, uint32_t first, uint32_t count)
 			return;
 		}
 	}
-	*run = (struct large_run){ .first = first, .count = count, .since_ms = clock_ms() };
+	if (!large->elsewhere_count)
+		elsewhere_begin_locked(large);
+	*run = (struct large_run){ .first = first, .count = count };
 	large->elsewhere_count++;
 	large->fetch->larges.elsewhere++;
 }
@@ -98,7 +157,7 @@ uint32_t elsewhere_claim_locked(struct large *large, uint32_t first, uint32_t co
 	struct fetch *fetch = large->fetch;
 	uint32_t others, taken;
 
-	if (!fetch->neighbours)
+	if (!fetch->neighbours || clock_ms() < large->alone_until_ms)
 		return count;
 	taken = cache_claim_blocks(fetch->config.cache, &large->part.name, first, count, &others);
 	if (taken)
@@ -123,38 +182,39 @@ void elsewhere_drop_locked(struct large *large)
 		drop_locked(large, large->elsewhere_count - 1);
 }
 
-void elsewhere_tick_locked(struct fetch *fetch, uint64_t now_ms)
+void elsewhere_tick_locked(struct fetch *fetch)
 {
 	struct large *large;
-	bool late = false;
 
 	if (!fetch->larges.elsewhere)
 		return;
 	TAILQ_FOREACH(large, &fetch->larges.all, entry) {
-		for (unsigned i = 0; i < large->elsewhere_count && !late; i++)
-			late = neighbours_are_late_locked(fetch, large->elsewhere[i].since_ms,
-							  now_ms);
-	}
-	if (!late)
-		return;
-	TAILQ_FOREACH(large, &fetch->larges.all, entry)
+		if (!large->elsewhere_count || !elsewhere_is_slow_locked(large))
+			continue;
+		log_debug("fetch: another process is too slow with a large file");
+		large->alone_until_ms = clock_ms() + ALONE_MS;
 		elsewhere_drop_locked(large);
+	}
 }
 
 /* ---- what to look for ---- */
 
-static void add_locked(struct looks *looks, struct large *large, uint32_t first, uint32_t end,
+/* False: there is no room. */
+static bool add_locked(struct looks *looks, struct large *large, uint32_t first, uint32_t end,
 		       enum look_kind kind)
 {
 	struct look *look = &looks->v[looks->count];
 
-	if (looks->count == LOOKS_MAX || first >= end)
-		return;
+	if (looks->count == LOOKS_MAX)
+		return false;
+	if (first >= end)
+		return true;
 	*look = (struct look){ .large = large, .first = first, .count = end - first, .kind = kind };
 	if (look->count > LOOK_BLOCKS)
 		look->count = LOOK_BLOCKS;
 	large->users++;
 	looks->count++;
+	return true;
 }
 
 /* Its flight waits for what another process streams. */
@@ -163,7 +223,8 @@ static bool is_streamed_elsewhere_locked(const struct large *large)
 	const struct flight *flight =
 		large->streaming && !large->stream ? large->stream_waiter.flight : NULL;
 
-	return flight && flight->elsewhere_ms && flight->state != FLIGHT_RIDING;
+	return flight && flight->elsewhere_ms && flight->state != FLIGHT_RIDING &&
+	       large_way_locked(large) == LARGE_STREAM;
 }
 
 static uint32_t first_missing_locked(const struct large *large)
@@ -175,28 +236,74 @@ static uint32_t first_missing_locked(const struct large *large)
 	return index;
 }
 
-static void add_large_locked(struct looks *looks, struct large *large)
+static bool may_look_locked(struct large *large)
 {
-	const struct fetch_waiter *waiter;
+	large->shared = large->shared || large->fetch->neighbours;
+	return large->shared && !large->distrusted && !large->whole && !is_blind_locked(large) &&
+	       large->here_count < large->block_count;
+}
+
+static bool is_recent(uint64_t then_ns, uint64_t now_ns)
+{
+	return then_ns && now_ns - then_ns < LOOK_AGAIN_NS;
+}
+
+/* First of all: without that nothing more is asked for. */
+static void add_next_locked(struct looks *looks, struct large *large, uint64_t now_ns)
+{
+	const struct large_run *looked = &large->looked;
 	uint32_t first, end;
 
-	large->shared = large->shared || large->fetch->neighbours;
-	if (!large->shared || large->distrusted || large->whole ||
-	    large->here_count == large->block_count)
+	if (!may_look_locked(large) || !large_next_stretch_locked(large, &first, &end) ||
+	    (is_recent(large->looked_ns, now_ns) && first >= looked->first &&
+	     end <= looked->first + looked->count))
 		return;
+	large->looked_ns = now_ns;
+	/* No room for it: the look under the claim has to do. */
+	if (!add_locked(looks, large, first, end, LOOK_NEXT))
+		large->looked = (struct large_run){ .first = first, .count = end - first };
+}
+
+static void add_runs_locked(struct looks *looks, struct large *large, uint64_t now_ns)
+{
+	if (!large->elsewhere_count || is_recent(large->runs_ns, now_ns) || !may_look_locked(large))
+		return;
+	large->runs_ns = now_ns;
 	for (unsigned i = 0; i < large->elsewhere_count; i++)
 		add_locked(looks, large, large->elsewhere[i].first,
 			   large->elsewhere[i].first + large->elsewhere[i].count, LOOK_RUN);
-	TAILQ_FOREACH(waiter, &large->waiters, entry) {
-		first = (uint32_t)(waiter->off / CACHE_BLOCK_LEN);
-		end = (uint32_t)((waiter->off + waiter->len - 1) / CACHE_BLOCK_LEN) + 1;
-		add_locked(looks, large, first, end, LOOK_WAITED);
+}
+
+static void add_stream_locked(struct looks *looks, struct large *large)
+{
+	const struct fetch_waiter *waiter;
+
+	if (!is_streamed_elsewhere_locked(large) || !may_look_locked(large))
+		return;
+	add_locked(looks, large, first_missing_locked(large), large->block_count, LOOK_STREAM);
+	/* A block may be missing for good: those behind it are not to wait for that. */
+	TAILQ_FOREACH(waiter, &large->waiters, entry)
+		add_locked(looks, large, (uint32_t)(waiter->off / CACHE_BLOCK_LEN),
+			   (uint32_t)((waiter->off + waiter->len - 1) / CACHE_BLOCK_LEN) + 1,
+			   LOOK_STREAM);
+}
+
+static void gather_locked(struct fetch *fetch, struct looks *looks)
+{
+	uint64_t now_ns = clock_ns();
+	struct large *large;
+
+	looks->count = 0;
+	if (!is_recent(fetch->larges.neighbours_ns, now_ns)) {
+		fetch->larges.neighbours_ns = now_ns;
+		neighbours_look_locked(fetch);
 	}
-	if (is_streamed_elsewhere_locked(large))
-		add_locked(looks, large, first_missing_locked(large), large->block_count,
-			   LOOK_WAITED);
-	else if (large_next_stretch_locked(large, &first, &end))
-		add_locked(looks, large, first, end, LOOK_NEXT);
+	TAILQ_FOREACH(large, &fetch->larges.all, entry)
+		add_next_locked(looks, large, now_ns);
+	TAILQ_FOREACH(large, &fetch->larges.all, entry) {
+		add_runs_locked(looks, large, now_ns);
+		add_stream_locked(looks, large);
+	}
 }
 
 /* ---- looking ---- */
@@ -215,31 +322,36 @@ static bool is_wanted_locked(const struct large *large, uint32_t index)
 	return false;
 }
 
-/* Of the blocks that were found: the new ones. *out_wanted: those that somebody waits for. */
-static uint64_t note_locked(struct look *look, uint64_t found, uint64_t *out_wanted)
+static void serve_soon_locked(struct large *large)
+{
+	large->serve = large->fetch->larges.serve = true;
+	lock_cond_signal(&large->fetch->timer_cond);
+}
+
+/* Takes note of blocks that were found; true when some are new. */
+static bool note_locked(const struct look *look, uint64_t found)
 {
 	struct large *large = look->large;
-	uint64_t fresh = 0;
+	bool fresh = false;
 
-	*out_wanted = 0;
 	if (look->kind == LOOK_NEXT)
 		large->looked = (struct large_run){ .first = look->first, .count = look->count };
 	for (uint32_t i = 0; i < look->count; i++) {
 		uint32_t index = look->first + i;
 
-		if (!(found >> i & 1))
-			continue;
-		if (is_wanted_locked(large, index))
-			*out_wanted |= UINT64_C(1) << i;
-		if (bit_is_set(large->here, index))
+		/* What comes of our own calls is not for us to note. */
+		if (!(found >> i & 1) || bit_is_set(large->here, index) ||
+		    (look->kind != LOOK_RUN && bit_is_set(large->coming, index)))
 			continue;
 		bit_set(large->here, index, true);
 		large->here_count++;
-		fresh |= UINT64_C(1) << i;
+		large->period_len += large_block_len(large, index);
+		fresh = true;
+		if (is_wanted_locked(large, index))
+			serve_soon_locked(large);
 	}
 	if (fresh)
-		large->progress_ms = large->fetch->progress_ms = large->fetch->neighbour_ms =
-			clock_ms();
+		large->progress_ms = clock_ms();
 	if (large->bridge && fresh) /* it was to last till ranges come: they do */
 		large_stream_cancel_locked(large);
 	if (is_streamed_elsewhere_locked(large) && large->here_count == large->block_count)
@@ -248,37 +360,20 @@ static uint64_t note_locked(struct look *look, uint64_t found, uint64_t *out_wan
 	return fresh;
 }
 
-static void give(struct large *large, uint32_t index)
-{
-	struct spans spans = SPANS_INIT;
-
-	if (cache_part_read(large->fetch->config.cache, &large->part,
-			    (uint64_t)index * CACHE_BLOCK_LEN, CACHE_BLOCK_LEN, &spans)) {
-		large_found(large, index, NULL); /* it is gone again */
-		return;
-	}
-	large_found(large, index, spans.v[0].block);
-	spans_release(&spans);
-}
-
 /* Another process has all of it, and has made an object of it: who waits finds that. */
-static bool is_whole(struct large *large)
+static void note_whole_locked(struct large *large)
 {
-	struct fetch *fetch = large->fetch;
-	struct ending ending = ENDING_INIT(ending);
-	struct cache_stat stat;
-
-	if (cache_stat(fetch->config.cache, &large->oid, &stat) || !stat.has_content)
-		return false;
-	lock_take(&fetch->lock);
 	large->whole = true;
-	fetch->neighbour_ms = clock_ms();
 	elsewhere_drop_locked(large);
 	large_stream_cancel_locked(large);
-	large_fail_locked(large, &ending, 0);
-	lock_give(&fetch->lock);
-	ending_run(&ending);
-	return true;
+	serve_soon_locked(large);
+}
+
+static bool is_whole(const struct large *large)
+{
+	struct cache_stat stat;
+
+	return !cache_stat(large->fetch->config.cache, &large->oid, &stat) && stat.has_content;
 }
 
 /* A run that is here, or of which nobody fetches anything any more. */
@@ -301,43 +396,43 @@ static void end_run_locked(const struct look *look, bool claimed)
 }
 
 /* True when something was found. */
-static bool look_for(struct look *look)
+static bool look_for(const struct look *look)
 {
 	struct large *large = look->large;
 	struct fetch *fetch = large->fetch;
 	struct cache *cache = fetch->config.cache;
-	uint64_t found = 0, wanted = 0, fresh;
 	/* A claim ends behind what it is about: so this is asked first. */
 	bool claimed = look->kind == LOOK_RUN &&
 		       cache_are_blocks_claimed(cache, &large->part.name, look->first, look->count);
+	uint64_t found = 0;
+	bool whole, fresh = false;
 
 	for (uint32_t i = 0; i < look->count; i++)
 		found |= (uint64_t)cache_part_has(cache, &large->part, look->first + i) << i;
-	if (!found && is_whole(large))
-		return true;
+	whole = !found && is_whole(large);
 	lock_take(&fetch->lock);
-	fresh = large->distrusted ? 0 : note_locked(look, found, &wanted);
+	if (whole && !large->whole && !is_blind_locked(large)) {
+		note_whole_locked(large);
+		fresh = true;
+	} else if (!large->distrusted && !is_blind_locked(large)) {
+		fresh = note_locked(look, found);
+	}
 	if (look->kind == LOOK_RUN)
 		end_run_locked(look, claimed);
 	lock_give(&fetch->lock);
-	for (uint32_t i = 0; wanted && i < look->count; i++)
-		if (wanted >> i & 1)
-			give(large, look->first + i);
 	return fresh;
 }
 
 static bool round_of(struct fetch *fetch)
 {
 	struct looks looks;
-	struct large *large;
 	bool found = false;
 
-	looks.count = 0;
 	lock_take(&fetch->lock);
-	neighbours_look_locked(fetch);
-	TAILQ_FOREACH(large, &fetch->larges.all, entry)
-		add_large_locked(&looks, large);
+	gather_locked(fetch, &looks);
 	lock_give(&fetch->lock);
+	if (!looks.count)
+		return false;
 	for (unsigned i = 0; i < looks.count; i++)
 		found = look_for(&looks.v[i]) || found;
 	lock_take(&fetch->lock);
@@ -355,4 +450,83 @@ void elsewhere_look(struct fetch *fetch)
 		return;
 	while (round_of(fetch) && ++rounds < ROUNDS_MAX)
 		;
+}
+
+/* ---- to those who wait ---- */
+
+/* A block that is here and that somebody waits for; false: none. */
+static bool find_wanted_locked(const struct large *large, uint32_t *out_index)
+{
+	const struct fetch_waiter *waiter;
+
+	TAILQ_FOREACH(waiter, &large->waiters, entry) {
+		uint32_t first = (uint32_t)(waiter->off / CACHE_BLOCK_LEN);
+		uint32_t last = (uint32_t)((waiter->off + waiter->len - 1) / CACHE_BLOCK_LEN);
+
+		for (uint32_t i = first; i <= last; i++) {
+			if (waiter->blocks[i - first] || !bit_is_set(large->here, i))
+				continue;
+			*out_index = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The next one to serve, in use once more; NULL. One that is whole is served here. */
+static struct large *next_locked(struct fetch *fetch, uint32_t *out_index, struct ending *ending)
+{
+	struct large *large;
+
+	TAILQ_FOREACH(large, &fetch->larges.all, entry) {
+		if (!large->serve)
+			continue;
+		if (large->whole) {
+			large_fail_locked(large, ending, 0);
+		} else if (find_wanted_locked(large, out_index)) {
+			large->users++;
+			return large;
+		}
+		large->serve = false;
+	}
+	fetch->larges.serve = false;
+	return NULL;
+}
+
+static void give(struct large *large, uint32_t index)
+{
+	struct spans spans = SPANS_INIT;
+
+	if (cache_part_read(large->fetch->config.cache, &large->part,
+			    (uint64_t)index * CACHE_BLOCK_LEN, CACHE_BLOCK_LEN, &spans)) {
+		large_found(large, index, NULL);
+		return;
+	}
+	large_found(large, index, spans.v[0].block);
+	spans_release(&spans);
+}
+
+void elsewhere_serve(struct fetch *fetch)
+{
+	bool served = false;
+	struct large *large;
+
+	do {
+		struct ending ending = ENDING_INIT(ending);
+		uint32_t index = 0;
+
+		lock_take(&fetch->lock);
+		served = served || fetch->larges.serve;
+		large = fetch->larges.serve ? next_locked(fetch, &index, &ending) : NULL;
+		lock_give(&fetch->lock);
+		ending_run(&ending);
+		if (large) {
+			give(large, index);
+			lock_take(&fetch->lock);
+			large_put_locked(large);
+			lock_give(&fetch->lock);
+		}
+	} while (large);
+	if (served)
+		fetch_pump(fetch); /* what they still lack */
 }

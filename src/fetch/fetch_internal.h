@@ -159,11 +159,6 @@ void neighbours_look_locked(struct fetch *fetch);
 bool neighbours_walk(struct fetch *fetch, const struct fetch_company *company, struct oid *out);
 /* Something that was waited for has come from another process. No lock held. */
 void neighbours_brought(struct fetch *fetch, enum flight_kind kind);
-/*
- * Nothing has come from them for too long, of what was waited for since then: who was waited for
- * in vain is not waited for again, for a while.
- */
-bool neighbours_are_late_locked(struct fetch *fetch, uint64_t since_ms, uint64_t now_ms);
 /* Time to look again for what is elsewhere. */
 void neighbours_tick_locked(struct fetch *fetch);
 /* The end of a batch: others find what came, or may fetch it. No lock need be held. */

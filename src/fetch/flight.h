@@ -88,6 +88,7 @@ struct flight {
 	unsigned tries;		/* answers that could not be used */
 	bool asked_everything;	/* what covered it came to a good end without it */
 	uint64_t elsewhere_ms;	/* another process fetches it, since when; 0: not */
+	bool seen_free;		/* a stream: it was claimed no more when it was looked */
 	struct oid walk;	/* ... with all that is below this tree; null */
 	struct batch *batch;	/* RIDING */
 	struct flight *carrier; /* COVERED */

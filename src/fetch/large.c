@@ -442,6 +442,8 @@ void large_found(struct large *large, uint32_t index, struct block *block)
 		give_locked(large, index, block, &ending);
 	else if (!block && bit_is_set(large->here, index))
 		large_lose_locked(large, index);
+	if (!block)
+		elsewhere_blind_locked(large);
 	lock_give(&fetch->lock);
 	ending_run(&ending);
 }

@@ -70,7 +70,6 @@ enum large_way { LARGE_RANGE, LARGE_STREAM, LARGE_WHOLE };
 /* Blocks that another process fetches. */
 struct large_run {
 	uint32_t first, count;
-	uint64_t since_ms;
 };
 
 struct large {
@@ -92,6 +91,11 @@ struct large {
 	struct large_run elsewhere[LARGE_RUNS_MAX]; /* they are `coming` */
 	unsigned elsewhere_count;
 	struct large_run looked; /* they were not here a moment ago; none when it has been used */
+	uint64_t looked_ns, runs_ns; /* when it was looked for these, and for what is elsewhere */
+	uint64_t period_ms, period_len; /* what others brought: since when, how many bytes */
+	uint64_t alone_until_ms;	/* they are too slow: till then they are not waited for */
+	uint64_t blind_until_ms; /* what was said to be here was not: till then nobody looks */
+	bool serve;		 /* something is here that somebody waits for */
 	bool shared;		 /* there was another process, which may have brought some of it */
 	bool whole;		 /* that one has made an object of it */
 	struct windows windows;
@@ -130,12 +134,14 @@ struct larges {
 	/* under the fetch's lock */
 	struct large_list all;
 	struct large_list proofs;
-	struct retry retry; /* of ranges, which come from another server than packs, perhaps */
-	unsigned ranges;    /* calls in flight */
-	unsigned elsewhere; /* runs that other processes fetch */
-	bool unlooked;	    /* something would be asked for that was not looked for */
-	bool proven;	    /* a range was answered with what was asked for */
-	bool refused;	    /* this remote has no ranges after all */
+	struct retry retry;	/* of ranges, which come from another server than packs, perhaps */
+	unsigned ranges;	/* calls in flight */
+	unsigned elsewhere;	/* runs that other processes fetch */
+	uint64_t neighbours_ns; /* when it was looked whether there are other processes */
+	bool serve;		/* one of them is to be served */
+	bool unlooked;		/* something would be asked for that was not looked for */
+	bool proven;		/* a range was answered with what was asked for */
+	bool refused;		/* this remote has no ranges after all */
 };
 
 /* ---- large.c: life ---- */
@@ -202,10 +208,17 @@ uint32_t elsewhere_claim_locked(struct large *large, uint32_t first, uint32_t co
  * larges.unlooked is set, and there is to be another one.
  */
 bool elsewhere_was_looked_for_locked(struct large *large, uint32_t first, uint32_t end);
-/* What other processes have brought: to those who wait. No lock held. */
+/* What other processes have brought is noted. Calls nobody back. No lock held. */
 void elsewhere_look(struct fetch *fetch);
-/* Whom is waited for in vain is waited for no more. */
-void elsewhere_tick_locked(struct fetch *fetch, uint64_t now_ms);
+/* ... and goes to those who wait. On the timer thread, no lock held. */
+void elsewhere_serve(struct fetch *fetch);
+/* Who is too slow is not waited for. */
+void elsewhere_tick_locked(struct fetch *fetch);
+/* Its stream is waited for, from now on. */
+void elsewhere_begin_locked(struct large *large);
+bool elsewhere_is_slow_locked(struct large *large);
+/* What the cache says to have of it is not to be had. */
+void elsewhere_blind_locked(struct large *large);
 void elsewhere_drop_locked(struct large *large);
 
 /* ---- part.c ---- */

@@ -30,8 +30,11 @@ static enum cache_claim claim_of(enum way way)
 		       CACHE_CLAIM_OBJECT;
 }
 
-static bool is_claimed(enum way way)
+static bool is_claimed(const struct fetch *fetch, enum way way)
 {
+	/* What cannot be shown before it is whole comes to the cache behind the claim's end. */
+	if (way == WAY_LARGE)
+		return fetch->caps & REMOTE_EARLY;
 	return way == WAY_EVERYTHING || way == WAY_TREES || way == WAY_SIZES ||
 	       way == WAY_LISTING || way == WAY_SUBTREE || way == WAY_OBJECTS || way == WAY_LARGE ||
 	       way == WAY_TREE_SIZES;
@@ -58,7 +61,8 @@ bool neighbours_walk(struct fetch *fetch, const struct fetch_company *company, s
 	return false;
 }
 
-bool neighbours_are_late_locked(struct fetch *fetch, uint64_t since_ms, uint64_t now_ms)
+/* Who was waited for in vain is not waited for again, for a while. */
+static bool are_late_locked(struct fetch *fetch, uint64_t since_ms, uint64_t now_ms)
 {
 	if (since_ms < fetch->neighbour_ms)
 		since_ms = fetch->neighbour_ms;
@@ -74,7 +78,11 @@ bool neighbours_are_late_locked(struct fetch *fetch, uint64_t since_ms, uint64_t
 static void wait_elsewhere_locked(struct fetch *fetch, struct flight *flight, uint64_t now_ms)
 {
 	struct flight *covered;
+	struct large *large;
 
+	if (!flight->elsewhere_ms && flight->way == WAY_LARGE &&
+	    (large = large_find_locked(fetch, &flight->oid)))
+		elsewhere_begin_locked(large);
 	if (!flight->elsewhere_ms)
 		flight->elsewhere_ms = now_ms;
 	if (!is_carrier(flight)) {
@@ -132,14 +140,40 @@ static bool is_free_locked(struct fetch *fetch, struct batch *batch, const struc
 	return !batch->elsewhere;
 }
 
+/*
+ * A stream that was another process's: when its claim has ended all that it brought is in the
+ * cache, and is to be looked for once more before it is begun anew.
+ */
+static bool is_looked_for_locked(struct fetch *fetch, const struct batch *batch,
+				 struct flight *flight)
+{
+	if (batch->way != WAY_LARGE || !flight->elsewhere_ms || flight->seen_free)
+		return true;
+	flight->seen_free =
+		!cache_is_claimed(fetch->config.cache, &flight->oid, CACHE_CLAIM_OBJECT);
+	return false;
+}
+
+static bool is_late_locked(struct fetch *fetch, const struct flight *flight, uint64_t now_ms)
+{
+	struct large *large = flight->way == WAY_LARGE ? large_find_locked(fetch, &flight->oid) :
+							 NULL;
+
+	return large ? elsewhere_is_slow_locked(large) :
+		       are_late_locked(fetch, flight->elsewhere_ms, now_ms);
+}
+
 bool neighbours_claim_locked(struct fetch *fetch, struct batch *batch, struct flight *flight,
 			     uint64_t now_ms)
 {
-	if (!fetch->neighbours || !is_claimed(batch->way) || !claims_reserve(batch))
+	bool looked;
+
+	if (!fetch->neighbours || !is_claimed(fetch, batch->way) || !claims_reserve(batch))
 		return true;
-	if (!is_free_locked(fetch, batch, flight)) {
-		if (flight->elsewhere_ms &&
-		    neighbours_are_late_locked(fetch, flight->elsewhere_ms, now_ms))
+	looked = is_looked_for_locked(fetch, batch, flight);
+	if (!looked || !is_free_locked(fetch, batch, flight)) {
+		flight->seen_free = flight->seen_free && !looked;
+		if (flight->elsewhere_ms && is_late_locked(fetch, flight, now_ms))
 			return true;
 		wait_elsewhere_locked(fetch, flight, now_ms);
 		return false;

@@ -129,7 +129,10 @@ static void park_locked(struct large *large, const struct stretch *stretch,
 	uint64_t starved_off = (uint64_t)missing * CACHE_BLOCK_LEN;
 	struct window *window = note_locked(large, stretch);
 
-	large->whole = false;
+	if (large->whole) { /* it is not, after all */
+		large->whole = false;
+		elsewhere_blind_locked(large);
+	}
 	if (starved_off < stretch->off)
 		starved_off = stretch->off;
 	window_starved(&large->windows, window, starved_off, large->fetch->round_trip_ms);

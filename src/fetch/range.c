@@ -509,12 +509,28 @@ static void say(struct fetch *fetch, const struct batch *batch, enum end end, bo
 			       remote ? ", nor can other files of this remote" : "", words);
 }
 
+/*
+ * What did not come is free at once: behind what comes to the cache later the claim would end when
+ * it has been taken anew.
+ */
+static void unclaim_rest_locked(const struct large *large, const struct batch *batch)
+{
+	uint32_t first = (uint32_t)(batch->feed_off / CACHE_BLOCK_LEN);
+	uint32_t end = (uint32_t)((batch->range_end + CACHE_BLOCK_LEN - 1) / CACHE_BLOCK_LEN);
+
+	if (!batch->claimed || batch->runs_on || batch->feed_off >= batch->range_end)
+		return;
+	cache_unclaim_blocks(large->fetch->config.cache, &large->part.name, first, end - first,
+			     true);
+}
+
 /* What it was to bring, and did not. */
 static void release_locked(struct large *large, struct batch *batch)
 {
 	struct fetch *fetch = large->fetch;
 	uint64_t from = batch->runs_on ? batch->range_off : batch->feed_off;
 
+	unclaim_rest_locked(large, batch);
 	for (uint64_t off = from; off < batch->range_end; off += CACHE_BLOCK_LEN)
 		bit_set(large->coming, (uint32_t)(off / CACHE_BLOCK_LEN), false);
 	budget_give(&fetch->larges.budget, batch->reserved);
@@ -527,13 +543,16 @@ static void release_locked(struct large *large, struct batch *batch)
 		lock_cond_broadcast(&fetch->idle_cond);
 }
 
-/* Others find what came, or may fetch it. */
+/* What came: others find it when the claim ends. */
 static void unclaim(struct fetch *fetch, const struct oid *name, const struct batch *batch)
 {
+	bool all = batch->runs_on || batch->feed_off >= batch->range_end;
+	uint64_t came = all ? batch->range_end : batch->feed_off;
 	uint32_t first = (uint32_t)(batch->range_off / CACHE_BLOCK_LEN);
-	uint32_t end = (uint32_t)((batch->range_end + CACHE_BLOCK_LEN - 1) / CACHE_BLOCK_LEN);
+	uint32_t end = (uint32_t)((came + CACHE_BLOCK_LEN - 1) / CACHE_BLOCK_LEN);
 
-	cache_unclaim_blocks(fetch->config.cache, name, first, end - first, false);
+	if (end > first)
+		cache_unclaim_blocks(fetch->config.cache, name, first, end - first, false);
 }
 
 void large_settle_range(struct fetch *fetch, struct batch *batch)

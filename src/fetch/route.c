@@ -235,6 +235,24 @@ void fetch_unwanted_locked(struct fetch *fetch, struct flight *flight)
 		fetch_flight_free_locked(fetch, carrier);
 }
 
+/* Who waits for all of a file that turns out to be large may ask for parts. */
+static void turn_over(struct fetch *fetch, const struct oid *oid, uint64_t size)
+{
+	struct ending ending = ENDING_INIT(ending);
+	struct flight *flight;
+
+	if (size <= fetch->config.large_limit || !(fetch->caps & (REMOTE_EARLY | REMOTE_RANGE)))
+		return;
+	lock_take(&fetch->lock);
+	flight = flight_find_locked(&fetch->table, oid, FLIGHT_CONTENT);
+	if (flight && flight->state == FLIGHT_HELD) {
+		ending_add_locked(&fetch->table, flight, &ending, 0, NULL, size);
+		fetch_flight_free_locked(fetch, flight);
+	}
+	lock_give(&fetch->lock);
+	ending_run(&ending);
+}
+
 /* After a carrier's end; no lock held. */
 void fetch_recheck(struct fetch *fetch)
 {
@@ -278,6 +296,7 @@ void fetch_recheck(struct fetch *fetch)
 		    !cache_stat(fetch->config.cache, &oid, &stat)) {
 			neighbours_brought(fetch, FLIGHT_SIZE);
 			fetch_deliver_size(fetch, &oid, stat.size);
+			turn_over(fetch, &oid, stat.size);
 		}
 		lock_take(&fetch->lock);
 		flight = flight_find_locked(&fetch->table, &oid, kind);

@@ -45,8 +45,8 @@ static struct large *next_locked(struct fetch *fetch)
 	if (fetch->closing)
 		return NULL;
 	TAILQ_FOREACH(large, &fetch->larges.all, entry) {
-		/* What a range brings that turned out to be the whole, or is on its way out. */
-		if (large->stream)
+		/* A range that turned out to be the whole, one on its way out; or it is here. */
+		if (large->stream || large->serve)
 			continue;
 		if (!large->streaming && !TAILQ_EMPTY(&large->waiters) &&
 		    large_way_locked(large) != LARGE_RANGE)
