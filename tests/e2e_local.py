@@ -158,6 +158,7 @@ def test_the_seed_is_killed_too(t, w):
     mount = t.use(Mount(w.repo, "--timeout", "2"))
     # Some told their sizes by coming, more of them on a slow machine; the others were asked for.
     names = [n for n in repos.blobs(w.repo) if mount.stat(n).st_size]
+    mount.idle()
     names = [n for n in names[-100:] if not mount.status(mount.join(n))["cached"]][-2:]
     t.equal(len(names), 2, "files that have not come")
     for name in ("xcpfs-seed", "xcpfs-broker"):

@@ -329,14 +329,18 @@ static void test_a_killed_broker_costs_one_try_at_most(void)
 	CHECK(stage("sha1"));
 	CHECK_INT(remote_connect(place.remote, NULL, NULL), 0);
 	for (int i = 0; i < 3; i++) {
-		enum remote_verdict verdict;
+		unsigned failed = 0;
 
 		CHECK_INT(git_sh(NULL, "pkill -9 -P $(pgrep -P %d -x xcpfs-seed)", (int)getpid()),
 			  0);
-		/* git is ended for it, be it in the middle of this call */
-		verdict = fetch_one(&blob);
-		CHECK(verdict == REMOTE_OK || verdict == REMOTE_TRANSIENT);
-		CHECK_INT(fetch_one(&blob), REMOTE_OK);
+		/* git is ended for it, a moment later: be it in the middle of a call */
+		for (unsigned try = 0; try < 3; try++) {
+			enum remote_verdict verdict = fetch_one(&blob);
+
+			CHECK(verdict == REMOTE_OK || verdict == REMOTE_TRANSIENT);
+			failed += verdict != REMOTE_OK;
+		}
+		CHECK(failed <= 1);
 	}
 	leave();
 }

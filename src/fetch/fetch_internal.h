@@ -170,6 +170,8 @@ bool tree_sizes_can_locked(const struct fetch *fetch);
 enum fetch_api tree_sizes_state_locked(const struct fetch *fetch, uint64_t *out_rests_ms);
 /* It is too large for one answer: only what is directly in it is asked for. */
 bool tree_sizes_is_cut_locked(struct fetch *fetch, const struct oid *tree);
+/* Before its sizes are told: who then asks for others must not wait for the same again. */
+void tree_sizes_answered(struct fetch *fetch, const struct batch *batch);
 /* The end of such a batch; frees it. On its ingest thread. */
 void tree_sizes_settle(struct fetch *fetch, struct batch *batch);
 

@@ -103,6 +103,14 @@ static void cut_put_locked(struct fetch *fetch, const struct oid *tree, bool dir
 	*cut = (struct cut_tree){ .oid = *tree, .direct = direct };
 }
 
+void tree_sizes_answered(struct fetch *fetch, const struct batch *batch)
+{
+	lock_take(&fetch->lock);
+	if (batch->outcome.verdict == REMOTE_OK && batch->outcome.cut)
+		cut_put_locked(fetch, &batch->first, batch->direct);
+	lock_give(&fetch->lock);
+}
+
 static uint64_t rest_locked(struct fetch *fetch, uint64_t asked_ms)
 {
 	uint64_t rest_ms = (uint64_t)REST_MIN_MS << fetch->tree_sizes_failures;
@@ -124,8 +132,6 @@ void tree_sizes_settle(struct fetch *fetch, struct batch *batch)
 	switch (outcome->verdict) {
 	case REMOTE_OK:
 		fetch->tree_sizes_failures = 0;
-		if (outcome->cut)
-			cut_put_locked(fetch, &batch->first, batch->direct);
 		break;
 	case REMOTE_CANCELED:
 		if (!batch->stalled)

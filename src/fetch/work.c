@@ -385,6 +385,8 @@ static bool work_round(struct fetch *fetch, struct batch *batch)
 	lock_give(&fetch->lock);
 
 	fed = feed_chunks(batch, &chunks);
+	if (sizes && batch->way == WAY_TREE_SIZES)
+		tree_sizes_answered(fetch, batch);
 	if (sizes)
 		take_sizes(batch, sizes, size_count);
 	free(sizes);
