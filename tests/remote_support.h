@@ -148,6 +148,21 @@ struct place {
 	struct remote *remote;
 };
 
+/* A key of the host "forge"; %u in the value is the port of the test's server. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+static inline void host_set(struct host_table *hosts, unsigned port, const char *key,
+			    const char *fmt)
+{
+	char value[256];
+	struct xcp_error err = { 0 };
+
+	snprintf(value, sizeof(value), fmt, port);
+	if (host_table_set(hosts, "forge", key, value, &err))
+		tap_fail(__FILE__, __LINE__, "%s", err.message);
+}
+#pragma GCC diagnostic pop
+
 /* Takes the table of hosts. */
 static inline bool place_open_at(struct place *place, struct host_table *hosts, const char *text,
 				 struct broker *broker, bool no_helpers, unsigned stall_ms)

@@ -1055,6 +1055,31 @@ static struct cache_part part_of_file(void)
 	return part;
 }
 
+/* A file of 64 blocks in ranges, of which this process has read the first bytes. */
+static struct claims *beside_another(struct cache_part *out_part)
+{
+	struct claims *other;
+	bool quiet;
+
+	set_up(RANGE_CAPS);
+	make_file(64 * BLOCK, 1);
+	other = other_process();
+	quiet = read_at(0, 100) == 1 && EVENTUALLY(is_quiet());
+	if (!quiet)
+		tap_fail(__FILE__, __LINE__, "the first read did not end well");
+	*out_part = part_of_file();
+	return other;
+}
+
+static bool claim(struct claims *other, const struct cache_part *part, uint32_t first,
+		  uint32_t count)
+{
+	uint32_t others;
+
+	/* what this process had claimed is given up a moment after it came */
+	return EVENTUALLY(claims_take_blocks(other, &part->name, first, count, &others) == count);
+}
+
 static int bring(const struct cache_part *part, uint32_t first, uint32_t count)
 {
 	int status = 0;
@@ -1106,15 +1131,10 @@ static void test_blocks_that_another_fetches_are_waited_for(void)
 	struct claims *other;
 	struct cache_part part;
 	struct wait wait;
-	uint32_t others;
 
-	set_up(RANGE_CAPS);
-	make_file(8 * MIB, 1);
-	other = other_process();
-	CHECK_INT(read_at(0, 100), 1);
-	CHECK(EVENTUALLY(is_quiet()));
-	part = part_of_file();
-	CHECK(EVENTUALLY(claims_take_blocks(other, &part.name, 32, 32, &others) == 32));
+	other = beside_another(&part);
+	TAP_STOP();
+	CHECK(claim(other, &part, 32, 32));
 	CHECK_INT(ask_at(&wait, 5 * MIB, MIB), 0);
 	CHECK(EVENTUALLY(waits_for_others()));
 	CHECK_INT(bring(&part, 32, 32), 0);
@@ -1134,12 +1154,8 @@ static void test_blocks_that_another_brought_are_not_asked_for(void)
 	struct claims *other;
 	struct cache_part part;
 
-	set_up(RANGE_CAPS);
-	make_file(8 * MIB, 1);
-	other = other_process();
-	CHECK_INT(read_at(0, 100), 1);
-	CHECK(EVENTUALLY(is_quiet()));
-	part = part_of_file();
+	other = beside_another(&part);
+	TAP_STOP();
 	CHECK_INT(bring(&part, 24, 40), 0);
 	CHECK_INT(read_all(MIB), 1);
 	CHECK(EVENTUALLY(is_whole()));
@@ -1153,15 +1169,10 @@ static void test_whoever_ends_is_not_waited_for(void)
 	struct claims *other;
 	struct cache_part part;
 	struct wait wait;
-	uint32_t others;
 
-	set_up(RANGE_CAPS);
-	make_file(8 * MIB, 1);
-	other = other_process();
-	CHECK_INT(read_at(0, 100), 1);
-	CHECK(EVENTUALLY(is_quiet()));
-	part = part_of_file();
-	CHECK(EVENTUALLY(claims_take_blocks(other, &part.name, 32, 32, &others) == 32));
+	other = beside_another(&part);
+	TAP_STOP();
+	CHECK(claim(other, &part, 32, 32));
 	CHECK_INT(ask_at(&wait, 4 * MIB, MIB), 0);
 	CHECK(EVENTUALLY(waits_for_others()));
 	claims_unref(other);
@@ -1175,15 +1186,10 @@ static void test_whoever_brings_nothing_is_not_waited_for_long(void)
 	struct claims *other;
 	struct cache_part part;
 	struct wait wait;
-	uint32_t others;
 
-	set_up(RANGE_CAPS);
-	make_file(8 * MIB, 1);
-	other = other_process();
-	CHECK_INT(read_at(0, 100), 1);
-	CHECK(EVENTUALLY(is_quiet()));
-	part = part_of_file();
-	CHECK(EVENTUALLY(claims_take_blocks(other, &part.name, 0, 64, &others) == 64));
+	other = beside_another(&part);
+	TAP_STOP();
+	CHECK(claim(other, &part, 0, 64));
 	CHECK_INT(ask_at(&wait, 4 * MIB, MIB), 0);
 	CHECK(EVENTUALLY(waits_for_others()));
 	clock_fake_advance(2900);
@@ -1203,15 +1209,10 @@ static void test_whoever_is_slow_is_not_waited_for_long(void)
 	struct claims *other;
 	struct cache_part part;
 	struct wait wait;
-	uint32_t others;
 
-	set_up(RANGE_CAPS);
-	make_file(8 * MIB, 1);
-	other = other_process();
-	CHECK_INT(read_at(0, 100), 1);
-	CHECK(EVENTUALLY(is_quiet()));
-	part = part_of_file();
-	CHECK(EVENTUALLY(claims_take_blocks(other, &part.name, 0, 64, &others) == 64));
+	other = beside_another(&part);
+	TAP_STOP();
+	CHECK(claim(other, &part, 0, 64));
 	CHECK_INT(ask_at(&wait, 4 * MIB, MIB), 0);
 	CHECK(EVENTUALLY(waits_for_others()));
 	clock_fake_advance(2000);

@@ -26,19 +26,6 @@ static struct web web;
 static struct place place;
 static struct collector collector;
 
-/* %u is the server's port. */
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-static void set_host(struct host_table *hosts, const char *key, const char *fmt)
-{
-	char value[256];
-	struct xcp_error err = { 0 };
-
-	snprintf(value, sizeof(value), fmt, web.port);
-	EXPECT_INT(host_table_set(hosts, "forge", key, value, &err), 0, "%s", err.message);
-}
-#pragma GCC diagnostic pop
-
 struct setting {
 	const char *git, *raw, *insecure; /* NULL: as usual */
 	const char *source;
@@ -51,13 +38,13 @@ static bool stage_with(const struct setting *setting, const struct web_reply *sc
 
 	web_start(&web, script, count);
 	collector_init(&collector);
-	set_host(hosts, "git",
+	host_set(hosts, web.port, "git",
 		 setting->git ? setting->git : "http://127.0.0.1:%u/git/{owner}/{repo}.git");
-	set_host(hosts, "raw",
+	host_set(hosts, web.port, "raw",
 		 setting->raw ? setting->raw :
 				"http://127.0.0.1:%u/raw/{owner}/{repo}/{commit}/{path}");
 	if (setting->insecure)
-		set_host(hosts, "insecure", setting->insecure);
+		host_set(hosts, web.port, "insecure", setting->insecure);
 	return place_open_at(&place, hosts, setting->source ? setting->source : "forge:o/r", NULL,
 			     true, setting->stall_ms) &&
 	       remote_connect(place.remote, caps_text, NULL) == 0;
@@ -842,8 +829,9 @@ static void test_a_url_of_the_host_has_ranges_too(void)
 
 		web_start(&web, script, COUNT(script));
 		collector_init(&collector);
-		set_host(hosts, "git", "http://127.0.0.1:%u/git/{owner}/{repo}.git");
-		set_host(hosts, "raw", "http://127.0.0.1:%u/raw/{owner}/{repo}/{commit}/{path}");
+		host_set(hosts, web.port, "git", "http://127.0.0.1:%u/git/{owner}/{repo}.git");
+		host_set(hosts, web.port, "raw",
+			 "http://127.0.0.1:%u/raw/{owner}/{repo}/{commit}/{path}");
 		snprintf(source, sizeof(source), "http://127.0.0.1:%u/git/o/r%s", web.port,
 			 ends[i]);
 		CHECK(place_open_at(&place, hosts, source, NULL, true, 0));

@@ -37,19 +37,6 @@ static struct web web;
 static struct place place;
 static struct collector collector;
 
-/* %u is the server's port. */
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-static void set_host(struct host_table *hosts, const char *key, const char *fmt)
-{
-	char value[256];
-	struct xcp_error err = { 0 };
-
-	snprintf(value, sizeof(value), fmt, web.port);
-	EXPECT_INT(host_table_set(hosts, "forge", key, value, &err), 0, "%s", err.message);
-}
-#pragma GCC diagnostic pop
-
 static bool stage_at(const char *kind, const char *git, const char *api,
 		     const struct web_reply *script, size_t count)
 {
@@ -57,10 +44,10 @@ static bool stage_at(const char *kind, const char *git, const char *api,
 
 	web_start(&web, script, count);
 	collector_init(&collector);
-	set_host(hosts, "kind", kind);
-	set_host(hosts, "git", git);
+	host_set(hosts, web.port, "kind", kind);
+	host_set(hosts, web.port, "git", git);
 	if (api)
-		set_host(hosts, "api", api);
+		host_set(hosts, web.port, "api", api);
 	return place_open_at(&place, hosts, "forge:o/r", NULL, true, 0) &&
 	       remote_connect(place.remote, caps_text, NULL) == 0;
 }

@@ -308,7 +308,8 @@ static void gather_locked(struct fetch *fetch, struct looks *looks)
 
 /* ---- looking ---- */
 
-static bool is_wanted_locked(const struct large *large, uint32_t index)
+/* A block that is here and that somebody waits for; false: none. */
+static bool find_wanted_locked(const struct large *large, uint32_t *out_index)
 {
 	const struct fetch_waiter *waiter;
 
@@ -316,8 +317,12 @@ static bool is_wanted_locked(const struct large *large, uint32_t index)
 		uint32_t first = (uint32_t)(waiter->off / CACHE_BLOCK_LEN);
 		uint32_t last = (uint32_t)((waiter->off + waiter->len - 1) / CACHE_BLOCK_LEN);
 
-		if (index >= first && index <= last && !waiter->blocks[index - first])
+		for (uint32_t i = first; i <= last; i++) {
+			if (waiter->blocks[i - first] || !bit_is_set(large->here, i))
+				continue;
+			*out_index = i;
 			return true;
+		}
 	}
 	return false;
 }
@@ -333,6 +338,7 @@ static bool note_locked(const struct look *look, uint64_t found)
 {
 	struct large *large = look->large;
 	bool fresh = false;
+	uint32_t wanted;
 
 	if (look->kind == LOOK_NEXT)
 		large->looked = (struct large_run){ .first = look->first, .count = look->count };
@@ -347,11 +353,11 @@ static bool note_locked(const struct look *look, uint64_t found)
 		large->here_count++;
 		large->period_len += large_block_len(large, index);
 		fresh = true;
-		if (is_wanted_locked(large, index))
-			serve_soon_locked(large);
 	}
 	if (fresh)
 		large->progress_ms = clock_ms();
+	if (fresh && find_wanted_locked(large, &wanted))
+		serve_soon_locked(large);
 	if (large->bridge && fresh) /* it was to last till ranges come: they do */
 		large_stream_cancel_locked(large);
 	if (is_streamed_elsewhere_locked(large) && large->here_count == large->block_count)
@@ -453,25 +459,6 @@ void elsewhere_look(struct fetch *fetch)
 }
 
 /* ---- to those who wait ---- */
-
-/* A block that is here and that somebody waits for; false: none. */
-static bool find_wanted_locked(const struct large *large, uint32_t *out_index)
-{
-	const struct fetch_waiter *waiter;
-
-	TAILQ_FOREACH(waiter, &large->waiters, entry) {
-		uint32_t first = (uint32_t)(waiter->off / CACHE_BLOCK_LEN);
-		uint32_t last = (uint32_t)((waiter->off + waiter->len - 1) / CACHE_BLOCK_LEN);
-
-		for (uint32_t i = first; i <= last; i++) {
-			if (waiter->blocks[i - first] || !bit_is_set(large->here, i))
-				continue;
-			*out_index = i;
-			return true;
-		}
-	}
-	return false;
-}
 
 /* The next one to serve, in use once more; NULL. One that is whole is served here. */
 static struct large *next_locked(struct fetch *fetch, uint32_t *out_index, struct ending *ending)

@@ -256,13 +256,15 @@ void http_call_explain(struct http_call *line, struct remote_finding *out)
 		outcome->retry_after_ms = exchange->retry_after_ms;
 }
 
-void http_call_start(struct remote_call *call, int (*fill)(struct http_call *line))
+void http_call_start(struct remote_call *call, int (*begin)(struct http_call *line),
+		     int (*fill)(struct http_call *line))
 {
 	struct http_call *line = calloc(1, sizeof(*line));
 
 	if (line) {
 		line->call = call;
-		if (fill(line) == 0 && exchange_start(&line->exchange) == 0) {
+		line->fill = fill;
+		if (begin(line) == 0 && exchange_start(&line->exchange) == 0) {
 			call->line = line;
 			return;
 		}
@@ -366,7 +368,7 @@ static int fill_call(struct http_call *line)
 
 static void http_start(struct remote_call *call)
 {
-	http_call_start(call, fill_call);
+	http_call_start(call, fill_call, NULL);
 }
 
 /* ---- open, close ---- */

@@ -21,9 +21,21 @@ static bool is_web(const struct uri *uri)
 	return uri->host && (strcmp(uri->scheme, "https") == 0 || strcmp(uri->scheme, "http") == 0);
 }
 
-bool http_get_possible(const struct source *source, const struct uri *uri)
+static bool may_read(const struct source *source, const struct uri *uri)
 {
 	return is_web(uri) && (source->insecure || origin_is_safe(uri));
+}
+
+bool http_get_possible(const struct source *source, const char *url)
+{
+	struct uri uri;
+	bool possible;
+
+	if (uri_parse(url, &uri))
+		return false;
+	possible = may_read(source, &uri);
+	uri_release(&uri);
+	return possible;
 }
 
 int http_get_refuse(struct remote_call *call, const char *why, const char *what)
@@ -116,7 +128,7 @@ static bool may_follow(struct http_call *line, const struct uri *from, const str
 
 	if (++line->redirects > HTTP_REDIRECTS_MAX)
 		http_get_refuse(call, "it redirects too often", "");
-	else if (!http_get_possible(call->remote->source, to))
+	else if (!may_read(call->remote->source, to))
 		http_get_refuse(call, "it redirects to what is not to be trusted, at ",
 				to->host ? to->host : to->scheme);
 	else if (strcmp(from->scheme, "https") == 0 && strcmp(to->scheme, "https") != 0)

@@ -74,8 +74,12 @@ struct http_call {
 	bool anonymous;			 /* netrc is not for this place */
 };
 
-/* `fill` sets up the exchange, returns 0 or -ENOMEM. */
-void http_call_start(struct remote_call *call, int (*fill)(struct http_call *line));
+/*
+ * `begin` finds the place and sets up the exchange, by line->fill where that has to be done again
+ * after a redirect. 0 or -ENOMEM.
+ */
+void http_call_start(struct remote_call *call, int (*begin)(struct http_call *line),
+		     int (*fill)(struct http_call *line));
 void http_call_resume(struct remote_call *call);
 void http_call_cancel(struct remote_call *call);
 void http_call_count(struct http_call *line); /* its exchange, which is over */
@@ -85,8 +89,8 @@ void http_call_explain(struct http_call *line, struct remote_finding *out);
 
 /* ---- http_get.c: what is beside git ---- */
 
-/* Whether what comes from there may be read early. */
-bool http_get_possible(const struct source *source, const struct uri *uri);
+/* Whether it is a URL from which things may be read: nobody can change what comes. */
+bool http_get_possible(const struct source *source, const char *url);
 /* Goes to the URL that the call's request is, as line->fill says. 0 or -ENOMEM. */
 int http_get_begin(struct http_call *line);
 /* For line->fill: its place, and who we are there. 0 or -ENOMEM. */

@@ -32,14 +32,9 @@ static int expand(const struct source *source, const char *commit, const char *p
 bool range_possible(const struct source *source)
 {
 	struct buf url = BUF_INIT;
-	struct uri uri;
-	bool possible = false;
+	bool possible = source->raw && expand(source, "commit", "path", &url) == 0 &&
+			http_get_possible(source, buf_str(&url));
 
-	if (source->raw && expand(source, "commit", "path", &url) == 0 &&
-	    uri_parse(buf_str(&url), &uri) == 0) {
-		possible = http_get_possible(source, &uri);
-		uri_release(&uri);
-	}
 	buf_release(&url);
 	return possible;
 }
@@ -185,15 +180,9 @@ static void range_ended(struct exchange *exchange)
 
 /* ---- the call ---- */
 
-static int fill_first(struct http_call *line)
-{
-	line->fill = fill_request;
-	return http_get_begin(line);
-}
-
 static void range_start(struct remote_call *call)
 {
-	http_call_start(call, fill_first);
+	http_call_start(call, http_get_begin, fill_request);
 }
 
 const struct transport_ops range_transport = {

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/uri.h"
 #include "remote/http_internal.h"
 
 static const struct kind {
@@ -46,14 +45,9 @@ static int expand(const struct source *source, struct buf *out)
 bool tree_sizes_possible(const struct source *source)
 {
 	struct buf url = BUF_INIT;
-	struct uri uri;
-	bool possible = false;
+	bool possible = source->api && kind_of(source) && expand(source, &url) == 0 &&
+			http_get_possible(source, buf_str(&url));
 
-	if (source->api && kind_of(source) && expand(source, &url) == 0 &&
-	    uri_parse(buf_str(&url), &uri) == 0) {
-		possible = http_get_possible(source, &uri);
-		uri_release(&uri);
-	}
 	buf_release(&url);
 	return possible;
 }
@@ -151,15 +145,9 @@ static int fill(struct http_call *line)
 	return http_get_fill(line);
 }
 
-static int fill_first(struct http_call *line)
-{
-	line->fill = fill;
-	return http_get_begin(line);
-}
-
 static void start(struct remote_call *call)
 {
-	http_call_start(call, fill_first);
+	http_call_start(call, http_get_begin, fill);
 }
 
 const struct transport_ops tree_sizes_transport = {
