@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <lmdb.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -59,19 +60,31 @@ static int dbis_open(struct index *index)
 	return rc == MDB_NOTFOUND ? dbis_open_in(index, 0, MDB_CREATE) : rc;
 }
 
-/* A file shorter than its own meta page says would kill us with SIGBUS later. */
-static bool file_is_whole(MDB_env *env)
+/* Of an LMDB whose pages we do not know nothing is looked at; the guard is still there. */
+static bool format_is_known(void)
 {
-	MDB_envinfo info;
-	MDB_stat stat_of_main;
-	struct stat st;
-	int fd;
+	int major, minor;
 
-	if (mdb_env_info(env, &info) || mdb_env_stat(env, &stat_of_main) ||
-	    mdb_env_get_fd(env, &fd) || fstat(fd, &st))
-		return false;
-	return info.me_last_pgno <= 1 ||
-	       (uint64_t)st.st_size / stat_of_main.ms_psize > info.me_last_pgno;
+	mdb_version(&major, &minor, NULL);
+	return major == 0 && minor == 9;
+}
+
+static int head_check(const char *path)
+{
+	char *data;
+	int fd, rc;
+
+	if (!format_is_known())
+		return 0;
+	if (asprintf(&data, "%s/data.mdb", path) < 0)
+		return ENOMEM;
+	fd = open(data, O_RDONLY | O_CLOEXEC);
+	free(data);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : errno;
+	rc = pages_check_head(fd);
+	close(fd);
+	return rc == -EBADMSG ? MDB_CORRUPTED : -rc;
 }
 
 static size_t map_len_default(void)
@@ -99,8 +112,10 @@ static void on_assert(MDB_env *env, const char *text)
 
 static int env_open(MDB_env *env, const char *path, size_t map_len, unsigned flags)
 {
-	int rc = mdb_env_set_mapsize(env, map_len ? map_len : map_len_default());
+	int rc = head_check(path);
 
+	if (!rc)
+		rc = mdb_env_set_mapsize(env, map_len ? map_len : map_len_default());
 	if (!rc)
 		rc = mdb_env_set_assert(env, on_assert);
 	if (!rc)
@@ -111,8 +126,6 @@ static int env_open(MDB_env *env, const char *path, size_t map_len, unsigned fla
 		rc = mdb_env_open(env, path, flags, 0600);
 	if (!rc)
 		rc = close_on_exec(env);
-	if (!rc && !file_is_whole(env))
-		rc = MDB_CORRUPTED;
 	return rc;
 }
 
@@ -178,23 +191,53 @@ struct pages index_pages(const struct index *index)
 			       .page_len = index->page_len };
 }
 
-/* Of another version of LMDB we cannot tell. A large one takes too long: its writes are looked at. */
-static bool pages_are_sound(const struct index *index)
+/* All that the transaction sees: its own snapshot, which others do not touch. */
+static int txn_look(const struct index *index, MDB_txn *txn, uint64_t max_len)
 {
 	const struct pages pages = index_pages(index);
+	struct pages_look *look = NULL;
+	int rc = pages_look_begin(&pages, mdb_txn_id(txn), &look);
 
-	return !index->map || pages.len > CHECK_ALL_MAX_LEN || pages_check_all(&pages) != -EBADMSG;
+	if (rc == 0 && pages.len <= max_len)
+		rc = pages_look_all(look);
+	pages_look_end(&look);
+	return rc == -EBADMSG ? MDB_CORRUPTED : -rc;
 }
 
-/* Without it nothing is looked at; the guard is still there. */
-static void map_it(struct index *index, size_t len)
+/*
+ * Of a file that is not longer than max_len every page, or else the list of the free ones. Others
+ * may commit twice between a transaction's begin and the look: then once more.
+ */
+static int look_at_all(const struct index *index, uint64_t max_len)
+{
+	MDB_txn *txn;
+	int rc = mdb_txn_begin(index->env, NULL, MDB_RDONLY, &txn);
+
+	if (rc || !index->map) {
+		if (rc == 0)
+			mdb_txn_abort(txn);
+		return rc == MDB_READERS_FULL ? 0 : rc;
+	}
+	rc = txn_look(index, txn, max_len);
+	if (rc == MDB_CORRUPTED) {
+		mdb_txn_reset(txn);
+		rc = mdb_txn_renew(txn);
+		if (rc == 0)
+			rc = txn_look(index, txn, max_len);
+	}
+	mdb_txn_abort(txn);
+	return rc;
+}
+
+static int map_it(struct index *index, size_t len)
 {
 	void *map = mmap(NULL, len, PROT_READ, MAP_SHARED | MAP_NORESERVE, index->fd, 0);
 
 	if (map == MAP_FAILED)
-		return;
+		return errno;
 	index->map = map;
 	index->map_len = len;
+	return 0;
 }
 
 struct opening {
@@ -223,13 +266,15 @@ static void open_run(void *arg)
 	if (o->rc)
 		return;
 	o->index->page_len = stat_of_main.ms_psize;
-	map_it(o->index, info.me_mapsize);
-	if (!pages_are_sound(o->index)) {
-		o->rc = MDB_CORRUPTED;
+	if (format_is_known())
+		o->rc = map_it(o->index, info.me_mapsize);
+	if (o->rc)
 		return;
-	}
 	mdb_reader_check(o->index->env, NULL);
-	o->rc = dbis_open(o->index);
+	/* A large one takes too long: its writes are looked at. */
+	o->rc = look_at_all(o->index, CHECK_ALL_MAX_LEN);
+	if (!o->rc)
+		o->rc = dbis_open(o->index);
 }
 
 int index_open(const char *path, size_t map_len, struct index **out, struct xcp_error *err)
@@ -729,8 +774,12 @@ int index_space(struct index *index, struct index_space *out)
 static void copy_run(void *arg)
 {
 	struct index_call *call = arg;
-	int fd = open(call->arg, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int fd;
 
+	call->rc = index_error(look_at_all(call->index, UINT64_MAX));
+	if (call->rc)
+		return;
+	fd = open(call->arg, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0) {
 		call->rc = -errno;
 		return;

@@ -13,32 +13,72 @@
 
 #define READER_CHECK_MS 10000
 
+struct write {
+	struct index *index;
+	MDB_txn *txn;
+	struct pages_look *look; /* NULL: with an LMDB whose pages we do not know */
+};
+
+/* ---- before a write: nothing damaged may be copied or moved (pages.h) ---- */
+
+static int look_code(int rc)
+{
+	return rc == -EBADMSG ? MDB_CORRUPTED : -rc;
+}
+
+/* What this transaction changed is in memory; the file is as it was till the commit. */
+static int look_begin(struct write *w)
+{
+	const struct pages pages = index_pages(w->index);
+
+	if (!w->index->map)
+		return 0;
+	return look_code(pages_look_begin(&pages, mdb_txn_id(w->txn) - 1, &w->look));
+}
+
+static int look_put(const struct write *w, enum index_db db, const MDB_val *key)
+{
+	return w->look ? look_code(pages_look_put(w->look, index_db_names[db], key->mv_data,
+						  key->mv_size)) :
+			 0;
+}
+
+static int look_delete(const struct write *w, enum index_db db, const MDB_val *key)
+{
+	return w->look ? look_code(pages_look_delete(w->look, index_db_names[db], key->mv_data,
+						     key->mv_size)) :
+			 0;
+}
+
 /* ---- values; everything in this file returns LMDB's codes or errno, as LMDB does ---- */
 
-static int put_sealed(struct index *index, MDB_txn *txn, enum index_db db, struct index_key *key,
+static int put_sealed(const struct write *w, enum index_db db, struct index_key *key,
 		      uint8_t *value, size_t len)
 {
 	MDB_val k = index_key_val(key), v = { .mv_size = len + CHECK_LEN, .mv_data = value };
+	int rc = look_put(w, db, &k);
 
+	if (rc)
+		return rc;
 	index_value_seal(db, &k, value, len);
-	return mdb_put(txn, index->dbis[db], &k, &v, 0);
+	return mdb_put(w->txn, w->index->dbis[db], &k, &v, 0);
 }
 
-static int apply_object(struct index *index, MDB_txn *txn, const struct oid *oid,
+static int apply_object(const struct write *w, const struct oid *oid,
 			const struct index_object *object)
 {
 	uint8_t value[OBJECT_LEN + CHECK_LEN];
 	struct index_key key;
 
 	index_key_of_oid(oid, &key);
-	return put_sealed(index, txn, DB_OBJECTS, &key, value, index_object_encode(object, value));
+	return put_sealed(w, DB_OBJECTS, &key, value, index_object_encode(object, value));
 }
 
-static int apply_size(struct index *index, MDB_txn *txn, const struct index_op *op)
+static int apply_size(const struct write *w, const struct index_op *op)
 {
 	struct index_object known = { .content = CONTENT_NONE };
 	struct index_object size_only = op->object;
-	int rc = index_txn_object(index, txn, &op->oid, &known);
+	int rc = index_txn_object(w->index, w->txn, &op->oid, &known);
 
 	if (rc == 0 && (known.content != CONTENT_NONE ||
 			(known.size == op->object.size && known.type == op->object.type)))
@@ -47,25 +87,25 @@ static int apply_size(struct index *index, MDB_txn *txn, const struct index_op *
 		return rc == -EUCLEAN ? MDB_CORRUPTED : -rc;
 	size_only.content = CONTENT_NONE;
 	size_only.pinned = rc == 0 && known.pinned;
-	return apply_object(index, txn, &op->oid, &size_only);
+	return apply_object(w, &op->oid, &size_only);
 }
 
-static int apply_block(struct index *index, MDB_txn *txn, const struct index_op *op)
+static int apply_block(const struct write *w, const struct index_op *op)
 {
 	uint8_t value[BLOCK_LEN + CHECK_LEN] = { VALUE_VERSION };
 	struct index_key key;
 
 	index_key_of_block(&op->oid, op->block, &key);
 	index_place_encode(&op->place, value + 8);
-	return put_sealed(index, txn, DB_BLOCKS, &key, value, BLOCK_LEN);
+	return put_sealed(w, DB_BLOCKS, &key, value, BLOCK_LEN);
 }
 
-static int apply_segment(struct index *index, MDB_txn *txn, const struct index_op *op)
+static int apply_segment(const struct write *w, const struct index_op *op)
 {
 	uint8_t value[SEGMENT_LEN + CHECK_LEN] = { VALUE_VERSION };
 	struct index_segment known = { .tail = 0 };
 	struct index_key key;
-	int rc = index_txn_segment(index, txn, op->place.segment, &known);
+	int rc = index_txn_segment(w->index, w->txn, op->place.segment, &known);
 
 	if (rc == -EUCLEAN)
 		return MDB_CORRUPTED;
@@ -81,10 +121,10 @@ static int apply_segment(struct index *index, MDB_txn *txn, const struct index_o
 	put_le64(value + 8, known.tail);
 	put_le64(value + 16, known.head);
 	put_le64(value + 24, known.stays);
-	return put_sealed(index, txn, DB_SEGMENTS, &key, value, SEGMENT_LEN);
+	return put_sealed(w, DB_SEGMENTS, &key, value, SEGMENT_LEN);
 }
 
-static int apply_fact(struct index *index, MDB_txn *txn, const struct index_op *op)
+static int apply_fact(const struct write *w, const struct index_op *op)
 {
 	struct index_key key;
 	size_t key_len, len;
@@ -106,54 +146,59 @@ static int apply_fact(struct index *index, MDB_txn *txn, const struct index_op *
 		memcpy(value + FACT_HEADER_LEN, op->fact_key, key_len);
 	if (op->fact_value_len > 0)
 		memcpy(value + FACT_HEADER_LEN + key_len, op->fact_value, op->fact_value_len);
-	rc = put_sealed(index, txn, DB_FACTS, &key, value, len);
+	rc = put_sealed(w, DB_FACTS, &key, value, len);
 	free(value);
 	return rc;
 }
 
-static int txn_delete(struct index *index, MDB_txn *txn, enum index_db db, struct index_key *key)
+static int txn_delete(const struct write *w, enum index_db db, struct index_key *key)
 {
 	MDB_val k = index_key_val(key);
-	int rc = mdb_del(txn, index->dbis[db], &k, NULL);
+	int rc = look_delete(w, db, &k);
+
+	if (rc)
+		return rc;
+	rc = mdb_del(w->txn, w->index->dbis[db], &k, NULL);
 
 	return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
-/* The bad block's own entry; true when it was the one that was meant. */
-static bool forget_block(struct index *index, MDB_txn *txn, const struct index_op *op)
+/* The bad block's own entry; *out_meant when it was the one that was meant. */
+static int forget_block(const struct write *w, const struct index_op *op, bool *out_meant)
 {
 	struct place place = { .segment = 0 };
 	struct index_key key;
-	int rc = index_txn_block(index, txn, &op->oid, op->block, &place);
+	int rc = index_txn_block(w->index, w->txn, &op->oid, op->block, &place);
 
-	if (rc == 0 && !place_equal(&place, &op->place))
-		return false;
+	*out_meant = rc != 0 || place_equal(&place, &op->place);
+	if (!*out_meant)
+		return 0;
 	index_key_of_block(&op->oid, op->block, &key);
-	txn_delete(index, txn, DB_BLOCKS, &key);
-	return true;
+	return txn_delete(w, DB_BLOCKS, &key);
 }
 
-static int apply_forget_object(struct index *index, MDB_txn *txn, const struct index_op *op)
+static int apply_forget_object(const struct write *w, const struct index_op *op)
 {
 	struct index_object known = { .content = CONTENT_NONE };
 	struct index_key key;
-	int rc = index_txn_object(index, txn, &op->oid, &known);
+	bool meant = true;
+	int rc = index_txn_object(w->index, w->txn, &op->oid, &known);
 
 	index_key_of_oid(&op->oid, &key);
 	if (rc == -EBADMSG)
-		return txn_delete(index, txn, DB_OBJECTS, &key);
+		return txn_delete(w, DB_OBJECTS, &key);
 	if (rc || known.content == CONTENT_NONE)
 		return 0;
-	if (known.content == CONTENT_PARTIAL) {
-		forget_block(index, txn, op);
-		return 0;
-	}
-	if (known.content == CONTENT_RECORD && !place_equal(&known.place, &op->place))
-		return 0;
-	if (known.content == CONTENT_BLOCKS && !forget_block(index, txn, op))
-		return 0;
+	if (known.content == CONTENT_PARTIAL)
+		return forget_block(w, op, &meant);
+	if (known.content == CONTENT_RECORD)
+		meant = place_equal(&known.place, &op->place);
+	if (known.content == CONTENT_BLOCKS)
+		rc = forget_block(w, op, &meant);
+	if (rc || !meant)
+		return rc;
 	known.content = CONTENT_NONE;
-	return apply_object(index, txn, &op->oid, &known);
+	return apply_object(w, &op->oid, &known);
 }
 
 /* ---- what was stored, moved, given up ---- */
@@ -170,12 +215,12 @@ static int look_failed(int rc)
 }
 
 /* The first blocks of a very large object may have made room for the last ones. */
-static int txn_has_all_blocks(struct index *index, MDB_txn *txn, const struct oid *oid,
-			      uint64_t size, bool *out)
+static int txn_has_all_blocks(const struct write *w, const struct oid *oid, uint64_t size,
+			      bool *out)
 {
 	for (uint32_t i = 0; i < block_count_of(size); i++) {
 		struct place place = { .segment = 0 };
-		int rc = index_txn_block(index, txn, oid, i, &place);
+		int rc = index_txn_block(w->index, w->txn, oid, i, &place);
 
 		if (rc) {
 			*out = false;
@@ -186,7 +231,7 @@ static int txn_has_all_blocks(struct index *index, MDB_txn *txn, const struct oi
 	return 0;
 }
 
-static int apply_stored(struct index *index, MDB_txn *txn, const struct index_op *op)
+static int apply_stored(const struct write *w, const struct index_op *op)
 {
 	struct index_object known = { .content = CONTENT_NONE };
 	struct index_object stored = op->object;
@@ -194,14 +239,14 @@ static int apply_stored(struct index *index, MDB_txn *txn, const struct index_op
 	int rc = 0;
 
 	if (stored.content == CONTENT_BLOCKS)
-		rc = txn_has_all_blocks(index, txn, &op->oid, stored.size, &whole);
+		rc = txn_has_all_blocks(w, &op->oid, stored.size, &whole);
 	if (rc)
 		return rc;
 	if (!whole)
 		stored.content = CONTENT_NONE;
-	if (index_txn_object(index, txn, &op->oid, &known) == 0)
+	if (index_txn_object(w->index, w->txn, &op->oid, &known) == 0)
 		stored.pinned |= known.pinned;
-	return apply_object(index, txn, &op->oid, &stored);
+	return apply_object(w, &op->oid, &stored);
 }
 
 /* It may have become smaller on the way. */
@@ -212,125 +257,125 @@ static uint64_t stored_after_move(uint64_t stored_bytes, const struct index_op *
 	return stored_bytes > less ? stored_bytes - less + more : more;
 }
 
-static int move_block(struct index *index, MDB_txn *txn, const struct index_op *op)
+static int move_block(const struct write *w, const struct index_op *op)
 {
 	struct index_object known = { .content = CONTENT_NONE };
 	struct place place = { .segment = 0 };
-	int rc = index_txn_block(index, txn, &op->oid, op->block, &place);
+	int rc = index_txn_block(w->index, w->txn, &op->oid, op->block, &place);
 
 	if (rc)
 		return look_failed(rc);
 	if (!place_equal(&place, &op->from))
 		return 0;
-	rc = apply_block(index, txn, op);
+	rc = apply_block(w, op);
 	if (rc || op->from.stored_len == op->place.stored_len)
 		return rc;
-	rc = index_txn_object(index, txn, &op->oid, &known);
+	rc = index_txn_object(w->index, w->txn, &op->oid, &known);
 	if (rc || (known.content != CONTENT_BLOCKS && known.content != CONTENT_PARTIAL))
 		return look_failed(rc);
 	known.stored_bytes = stored_after_move(known.stored_bytes, op);
-	return apply_object(index, txn, &op->oid, &known);
+	return apply_object(w, &op->oid, &known);
 }
 
-static int apply_move(struct index *index, MDB_txn *txn, const struct index_op *op)
+static int apply_move(const struct write *w, const struct index_op *op)
 {
 	struct index_object known = { .content = CONTENT_NONE };
 	int rc;
 
 	if (!op->whole)
-		return move_block(index, txn, op);
-	rc = index_txn_object(index, txn, &op->oid, &known);
+		return move_block(w, op);
+	rc = index_txn_object(w->index, w->txn, &op->oid, &known);
 	if (rc)
 		return look_failed(rc);
 	if (known.content != CONTENT_RECORD || !place_equal(&known.place, &op->from))
 		return 0;
 	known.place = op->place;
 	known.stored_bytes = record_len(op->place.stored_len);
-	return apply_object(index, txn, &op->oid, &known);
+	return apply_object(w, &op->oid, &known);
 }
 
-static int give_up_object(struct index *index, MDB_txn *txn, const struct index_op *op,
+static int give_up_object(const struct write *w, const struct index_op *op,
 			  struct index_object *known)
 {
 	struct index_key key;
 
 	if (op->size_too && !known->pinned) {
 		index_key_of_oid(&op->oid, &key);
-		return txn_delete(index, txn, DB_OBJECTS, &key);
+		return txn_delete(w, DB_OBJECTS, &key);
 	}
 	known->content = CONTENT_NONE;
-	return apply_object(index, txn, &op->oid, known);
+	return apply_object(w, &op->oid, known);
 }
 
-static int give_up_block(struct index *index, MDB_txn *txn, const struct index_op *op,
+static int give_up_block(const struct write *w, const struct index_op *op,
 			 struct index_object *known)
 {
 	uint64_t len = record_len(op->from.stored_len);
 	struct place place = { .segment = 0 };
 	struct index_key key;
-	int rc = index_txn_block(index, txn, &op->oid, op->block, &place);
+	int rc = index_txn_block(w->index, w->txn, &op->oid, op->block, &place);
 
 	if (rc)
 		return look_failed(rc);
 	if (!place_equal(&place, &op->from))
 		return 0;
 	index_key_of_block(&op->oid, op->block, &key);
-	rc = txn_delete(index, txn, DB_BLOCKS, &key);
+	rc = txn_delete(w, DB_BLOCKS, &key);
 	if (rc)
 		return rc;
 	if (known->content == CONTENT_BLOCKS)
-		return give_up_object(index, txn, op, known);
+		return give_up_object(w, op, known);
 	if (known->content != CONTENT_PARTIAL)
 		return 0;
 	known->stored_bytes = known->stored_bytes > len ? known->stored_bytes - len : 0;
 	if (known->stored_bytes == 0)
-		return give_up_object(index, txn, op, known);
-	return apply_object(index, txn, &op->oid, known);
+		return give_up_object(w, op, known);
+	return apply_object(w, &op->oid, known);
 }
 
-static int apply_give_up(struct index *index, MDB_txn *txn, const struct index_op *op)
+static int apply_give_up(const struct write *w, const struct index_op *op)
 {
 	struct index_object known = { .content = CONTENT_NONE };
-	int rc = index_txn_object(index, txn, &op->oid, &known);
+	int rc = index_txn_object(w->index, w->txn, &op->oid, &known);
 
 	if (rc == -EUCLEAN)
 		return MDB_CORRUPTED;
 	if (!op->whole)
-		return give_up_block(index, txn, op, &known);
+		return give_up_block(w, op, &known);
 	if (rc || known.content != CONTENT_RECORD || !place_equal(&known.place, &op->from))
 		return 0;
-	return give_up_object(index, txn, op, &known);
+	return give_up_object(w, op, &known);
 }
 
 /* ---- what was found on disk ---- */
 
-static int apply_found(struct index *index, MDB_txn *txn, const struct index_op *op)
+static int apply_found(const struct write *w, const struct index_op *op)
 {
 	struct index_object known = { .content = CONTENT_NONE }, found = op->object;
 	struct place place = { .segment = 0 };
 	int rc;
 
 	if (!op->whole) {
-		rc = index_txn_block(index, txn, &op->oid, op->block, &place);
+		rc = index_txn_block(w->index, w->txn, &op->oid, op->block, &place);
 		if (rc == 0 || rc == -EUCLEAN)
 			return look_failed(rc);
-		return apply_block(index, txn, op);
+		return apply_block(w, op);
 	}
-	rc = index_txn_object(index, txn, &op->oid, &known);
+	rc = index_txn_object(w->index, w->txn, &op->oid, &known);
 	if (rc == -EUCLEAN || known.content != CONTENT_NONE)
 		return look_failed(rc);
 	found.content = CONTENT_RECORD;
 	found.pinned |= known.pinned;
 	found.place = op->place;
 	found.stored_bytes = record_len(op->place.stored_len);
-	return apply_object(index, txn, &op->oid, &found);
+	return apply_object(w, &op->oid, &found);
 }
 
-static int apply_found_all(struct index *index, MDB_txn *txn, const struct index_op *op)
+static int apply_found_all(const struct write *w, const struct index_op *op)
 {
 	struct index_object known = { .content = CONTENT_NONE }, found = op->object;
 	bool whole = true;
-	int rc = index_txn_object(index, txn, &op->oid, &known);
+	int rc = index_txn_object(w->index, w->txn, &op->oid, &known);
 
 	if (rc == -EUCLEAN || (known.content != CONTENT_NONE && known.content != CONTENT_PARTIAL))
 		return look_failed(rc);
@@ -339,7 +384,7 @@ static int apply_found_all(struct index *index, MDB_txn *txn, const struct index
 	for (uint32_t i = 0; i < block_count_of(found.size); i++) {
 		struct place place = { .segment = 0 };
 
-		rc = index_txn_block(index, txn, &op->oid, i, &place);
+		rc = index_txn_block(w->index, w->txn, &op->oid, i, &place);
 		if (rc == -EUCLEAN)
 			return MDB_CORRUPTED;
 		if (rc)
@@ -348,33 +393,34 @@ static int apply_found_all(struct index *index, MDB_txn *txn, const struct index
 			found.stored_bytes += record_len(place.stored_len);
 	}
 	found.content = whole ? CONTENT_BLOCKS : CONTENT_PARTIAL;
-	return apply_object(index, txn, &op->oid, &found);
+	return apply_object(w, &op->oid, &found);
 }
 
-static int apply_segment_gone(struct index *index, MDB_txn *txn, const struct index_op *op)
+static int apply_segment_gone(const struct write *w, const struct index_op *op)
 {
 	struct index_key key;
 
 	index_key_of_segment(op->place.segment, &key);
-	return txn_delete(index, txn, DB_SEGMENTS, &key);
+	return txn_delete(w, DB_SEGMENTS, &key);
 }
 
 /* ---- what is in the making ---- */
 
-static int apply_part(struct index *index, MDB_txn *txn, const struct index_op *op)
+static int apply_part(const struct write *w, const struct index_op *op)
 {
 	struct index_object partial = { .content = CONTENT_NONE };
 	struct place known = { .segment = 0 };
-	int rc = index_txn_block(index, txn, &op->oid, op->block, &known);
+	int rc = index_txn_block(w->index, w->txn, &op->oid, op->block, &known);
 
 	if (rc == 0)
 		return 0;
 	if (rc == -EUCLEAN)
 		return MDB_CORRUPTED;
-	rc = apply_block(index, txn, op);
+	rc = apply_block(w, op);
 	if (rc)
 		return rc;
-	if (index_txn_object(index, txn, &op->oid, &partial) || partial.content != CONTENT_PARTIAL)
+	if (index_txn_object(w->index, w->txn, &op->oid, &partial) ||
+	    partial.content != CONTENT_PARTIAL)
 		partial.stored_bytes = 0;
 	partial = (struct index_object){
 		.pinned = partial.pinned,
@@ -386,10 +432,10 @@ static int apply_part(struct index *index, MDB_txn *txn, const struct index_op *
 		.stored_bytes = partial.stored_bytes + record_len(op->place.stored_len),
 		.time_s = op->object.time_s,
 	};
-	return apply_object(index, txn, &op->oid, &partial);
+	return apply_object(w, &op->oid, &partial);
 }
 
-static int apply_adopt(struct index *index, MDB_txn *txn, const struct index_op *op)
+static int apply_adopt(const struct write *w, const struct index_op *op)
 {
 	struct index_object known = { .content = CONTENT_NONE };
 	struct index_object adopted = op->object, partial;
@@ -398,32 +444,32 @@ static int apply_adopt(struct index *index, MDB_txn *txn, const struct index_op 
 
 	for (uint32_t i = 0; i < block_count_of(op->object.size); i++) {
 		struct place place = { .segment = 0 };
-		rc = index_txn_block(index, txn, &op->object.name, i, &place);
+		rc = index_txn_block(w->index, w->txn, &op->object.name, i, &place);
 
 		if (rc)
 			return rc == -EUCLEAN ? MDB_CORRUPTED : 0;
 		seal = place_seal(seal, &place);
 	}
-	if (seal != op->seal ||
-	    (index_txn_object(index, txn, &op->oid, &known) == 0 && known.content != CONTENT_NONE))
+	if (seal != op->seal || (index_txn_object(w->index, w->txn, &op->oid, &known) == 0 &&
+				 known.content != CONTENT_NONE))
 		return 0;
 	adopted.pinned = known.pinned;
 	adopted.content = CONTENT_ADOPTED;
 	adopted.stored_bytes = 0; /* they count where they lie */
-	rc = apply_object(index, txn, &op->oid, &adopted);
-	if (rc || index_txn_object(index, txn, &op->object.name, &partial) ||
+	rc = apply_object(w, &op->oid, &adopted);
+	if (rc || index_txn_object(w->index, w->txn, &op->object.name, &partial) ||
 	    partial.content != CONTENT_PARTIAL)
 		return rc;
 	partial.name = op->oid; /* if that is pinned, so are they */
-	return apply_object(index, txn, &op->object.name, &partial);
+	return apply_object(w, &op->object.name, &partial);
 }
 
-static int apply_drop(struct index *index, MDB_txn *txn, const struct index_op *op)
+static int apply_drop(const struct write *w, const struct index_op *op)
 {
 	MDB_cursor *cursor;
 	struct index_key key, object_key;
 	MDB_val k, v;
-	int rc = mdb_cursor_open(txn, index->dbis[DB_BLOCKS], &cursor);
+	int rc = mdb_cursor_open(w->txn, w->index->dbis[DB_BLOCKS], &cursor);
 
 	if (rc)
 		return rc;
@@ -432,16 +478,18 @@ static int apply_drop(struct index *index, MDB_txn *txn, const struct index_op *
 	rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
 	while (rc == 0 && k.mv_size == key.len &&
 	       memcmp(k.mv_data, key.bytes, key.len - sizeof(uint32_t)) == 0) {
-		rc = mdb_cursor_del(cursor, 0);
+		rc = look_delete(w, DB_BLOCKS, &k);
+		if (rc == 0)
+			rc = mdb_cursor_del(cursor, 0);
 		if (rc == 0)
 			rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
 	}
 	mdb_cursor_close(cursor);
 	index_key_of_oid(&op->oid, &object_key);
-	return rc && rc != MDB_NOTFOUND ? rc : txn_delete(index, txn, DB_OBJECTS, &object_key);
+	return rc && rc != MDB_NOTFOUND ? rc : txn_delete(w, DB_OBJECTS, &object_key);
 }
 
-static int apply_forget_fact(struct index *index, MDB_txn *txn, const struct index_op *op)
+static int apply_forget_fact(const struct write *w, const struct index_op *op)
 {
 	struct index_key key;
 	struct buf value = BUF_INIT;
@@ -449,46 +497,46 @@ static int apply_forget_fact(struct index *index, MDB_txn *txn, const struct ind
 
 	if (rc)
 		return -rc;
-	rc = index_txn_fact(index, txn, &key, op->fact_key, op->fact_key_len, &value, NULL);
+	rc = index_txn_fact(w->index, w->txn, &key, op->fact_key, op->fact_key_len, &value, NULL);
 	buf_release(&value);
-	return rc == -EBADMSG ? txn_delete(index, txn, DB_FACTS, &key) : 0;
+	return rc == -EBADMSG ? txn_delete(w, DB_FACTS, &key) : 0;
 }
 
-static int apply_one(struct index *index, MDB_txn *txn, const struct index_op *op)
+static int apply_one(const struct write *w, const struct index_op *op)
 {
 	switch (op->kind) {
 	case OP_OBJECT:
-		return apply_stored(index, txn, op);
+		return apply_stored(w, op);
 	case OP_BLOCK:
-		return apply_block(index, txn, op);
+		return apply_block(w, op);
 	case OP_SIZE:
-		return apply_size(index, txn, op);
+		return apply_size(w, op);
 	case OP_FACT:
-		return apply_fact(index, txn, op);
+		return apply_fact(w, op);
 	case OP_TAIL:
 	case OP_HEAD:
 	case OP_AGAIN:
-		return apply_segment(index, txn, op);
+		return apply_segment(w, op);
 	case OP_SEGMENT_GONE:
-		return apply_segment_gone(index, txn, op);
+		return apply_segment_gone(w, op);
 	case OP_MOVE:
-		return apply_move(index, txn, op);
+		return apply_move(w, op);
 	case OP_GIVE_UP:
-		return apply_give_up(index, txn, op);
+		return apply_give_up(w, op);
 	case OP_FOUND:
-		return apply_found(index, txn, op);
+		return apply_found(w, op);
 	case OP_FOUND_ALL:
-		return apply_found_all(index, txn, op);
+		return apply_found_all(w, op);
 	case OP_FORGET_OBJECT:
-		return apply_forget_object(index, txn, op);
+		return apply_forget_object(w, op);
 	case OP_FORGET_FACT:
-		return apply_forget_fact(index, txn, op);
+		return apply_forget_fact(w, op);
 	case OP_PART:
-		return apply_part(index, txn, op);
+		return apply_part(w, op);
 	case OP_ADOPT:
-		return apply_adopt(index, txn, op);
+		return apply_adopt(w, op);
 	case OP_DROP:
-		return apply_drop(index, txn, op);
+		return apply_drop(w, op);
 	}
 	return EINVAL;
 }
@@ -504,59 +552,19 @@ static void readers_check(struct index *index)
 	mdb_reader_check(index->env, NULL);
 }
 
-/* ---- before a write: nothing damaged may be copied (pages.h) ---- */
-
-static bool path_is_sound(const struct pages *pages, enum index_db db, const struct index_key *key)
-{
-	return pages_check_path(pages, index_db_names[db], key->bytes, key->len) != -EBADMSG;
-}
-
-static bool op_paths_are_sound(const struct pages *pages, const struct index_op *op)
-{
-	struct index_key key;
-
-	switch (op->kind) {
-	case OP_FACT:
-	case OP_FORGET_FACT:
-		return index_key_of_fact(op->fact_kind, op->fact_key, op->fact_key_len, &key) ||
-		       path_is_sound(pages, DB_FACTS, &key);
-	case OP_TAIL:
-	case OP_HEAD:
-	case OP_AGAIN:
-	case OP_SEGMENT_GONE:
-		index_key_of_segment(op->place.segment, &key);
-		return path_is_sound(pages, DB_SEGMENTS, &key);
-	default:
-		index_key_of_oid(&op->oid, &key);
-		if (!path_is_sound(pages, DB_OBJECTS, &key))
-			return false;
-		index_key_of_block(&op->oid, op->block, &key);
-		return path_is_sound(pages, DB_BLOCKS, &key);
-	}
-}
-
 struct apply {
+	struct write w;
 	const struct index_op *ops;
 	size_t count;
 	int mdb_rc;
 };
 
-/*
- * Each looked at just before it is done. What this transaction changed is in memory; the file is as
- * it was till the commit.
- */
-static int apply_all(struct index *index, MDB_txn *txn, const struct apply *apply)
+static int apply_all(struct apply *apply)
 {
-	const struct pages pages = index_pages(index);
-	int rc = 0;
+	int rc = look_begin(&apply->w);
 
-	if (index->map && pages_check_free(&pages) == -EBADMSG)
-		return MDB_CORRUPTED;
-	for (size_t i = 0; i < apply->count && rc == 0; i++) {
-		if (index->map && !op_paths_are_sound(&pages, &apply->ops[i]))
-			return MDB_CORRUPTED;
-		rc = apply_one(index, txn, &apply->ops[i]);
-	}
+	for (size_t i = 0; i < apply->count && rc == 0; i++)
+		rc = apply_one(&apply->w, &apply->ops[i]);
 	return rc;
 }
 
@@ -571,7 +579,8 @@ static void apply_run(void *arg)
 	readers_check(index);
 	rc = mdb_txn_begin(index->env, NULL, 0, &txn);
 	if (rc == 0) {
-		rc = apply_all(index, txn, apply);
+		apply->w.txn = txn;
+		rc = apply_all(apply);
 		if (rc)
 			mdb_txn_abort(txn);
 		else
@@ -586,10 +595,13 @@ static void apply_run(void *arg)
 int index_apply(struct index *index, const struct index_op *ops, size_t count,
 		struct xcp_error *err)
 {
-	struct apply apply = { .ops = ops, .count = count, .mdb_rc = MDB_CORRUPTED };
+	struct apply apply = {
+		.w.index = index, .ops = ops, .count = count, .mdb_rc = MDB_CORRUPTED
+	};
 	struct index_call call = { .index = index, .arg = &apply };
 	int rc = index_call_run(&call, apply_run);
 
+	pages_look_end(&apply.w.look);
 	if (rc)
 		return xcp_error_set(err, rc, "cannot write to the cache index: %s",
 				     mdb_strerror(apply.mdb_rc));

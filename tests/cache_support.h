@@ -13,6 +13,7 @@
 #include <ftw.h>
 #include <limits.h>
 #include <signal.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -20,6 +21,37 @@
 #include "base/content.h"
 #include "cache/cache.h"
 #include "tests/tap.h"
+
+/* ---- how long, and by what chance ---- */
+
+__attribute__((unused)) static bool is_long(void)
+{
+	const char *value = getenv("XCPFS_LONG");
+
+	return value && *value && *value != '0';
+}
+
+/* XCPFS_SEED, or another one each time; said, so that a failure can be had again. */
+__attribute__((unused)) static uint64_t chance_seed(void)
+{
+	const char *given = getenv("XCPFS_SEED");
+	uint64_t seed = 0;
+
+	if (given)
+		seed = strtoull(given, NULL, 10);
+	else if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
+		abort();
+	seed |= 1;
+	printf("# XCPFS_SEED=%llu\n", (unsigned long long)seed);
+	fflush(stdout);
+	return seed;
+}
+
+__attribute__((unused)) static uint64_t chance_next(uint64_t *x)
+{
+	*x ^= *x << 13, *x ^= *x >> 7, *x ^= *x << 17;
+	return *x;
+}
 
 /* ---- directories ---- */
 
@@ -58,6 +90,15 @@ __attribute__((unused)) static char *path_of(const char *dir, const char *rest)
 	if (asprintf(&path, "%s/%s", dir, rest) < 0)
 		abort();
 	return path;
+}
+
+__attribute__((unused)) static void copy_dir(const char *from, const char *to)
+{
+	char *command;
+
+	if (asprintf(&command, "cp -a --sparse=never '%s' '%s'", from, to) < 0 || system(command))
+		abort();
+	free(command);
 }
 
 __attribute__((unused)) static uint8_t *file_read(const char *path, size_t *out_len)

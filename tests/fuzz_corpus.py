@@ -204,7 +204,10 @@ def record(kind, codec, block, size, raw_len, body):
 
 
 def lmdb_pages():
-    """An environment of pages of 512 bytes: a list of free pages, and a database of one leaf."""
+    """
+    An environment of pages of 512 bytes: a list of free pages, and a database of three leaves, of
+    which one has a value on a page of its own.
+    """
     size = 512
 
     def page(number, flags, nodes=()):
@@ -220,24 +223,38 @@ def lmdb_pages():
     def node(flags, key, value):
         return struct.pack("<HHHH", len(value), 0, flags, len(key)) + key + value
 
-    def db(root, entries=1):
-        return struct.pack("<IHHQQQQQ", 0, 0, 1, 0, 1, 0, entries, root)
+    def big(key, value_len, number):
+        return struct.pack("<HHHH", value_len, 0, 1, len(key)) + key + struct.pack("<Q", number)
+
+    def child(number, key=b""):
+        return struct.pack("<HHHH", number, 0, 0, len(key)) + key
+
+    def db(root, depth=1, flags=0, pad=0):
+        return struct.pack("<IHHQQQQQ", pad, flags, depth, 0, 1, 0, 1, root)
 
     def meta(number, txn):
         head = struct.pack("<QHHI", number, 0, 8, 0)
-        return (head + struct.pack("<IIQQ", 0xBEEFC0DE, 1, 0, 1 << 20) + db(2) + db(3)
-                + struct.pack("<QQ", 4, txn)).ljust(size, b"\0")
+        return (head + struct.pack("<IIQQ", 0xBEEFC0DE, 1, 0, 1 << 20) + db(2, 1, 8, size) + db(3)
+                + struct.pack("<QQ", 10, txn)).ljust(size, b"\0")
 
-    free = struct.pack("<QQ", 1, 3)
-    return (meta(0, 1) + meta(1, 2)
-            + page(2, 2, [node(0, struct.pack("<Q", 1), free)])
-            + page(3, 2, [node(2, b"objects", db(4))])
-            + page(4, 2, [node(0, b"\1" + bytes(20), bytes(72)),
-                          node(0, b"\1" + b"k" * 20, bytes(72))]))
+    def key(byte):
+        return b"\1" + bytes([byte]) * 20
+
+    def leaf(number, *bytes_):
+        return page(number, 2, [node(0, key(byte), bytes(72)) for byte in bytes_])
+
+    return (meta(0, 0) + meta(1, 1)
+            + page(2, 2, [node(0, struct.pack("<Q", 1), struct.pack("<QQ", 1, 10))])
+            + page(3, 2, [node(2, b"objects", db(4, 2))])
+            + page(4, 1, [child(5), child(6, key(40)), child(7, key(80))])
+            + leaf(5, 1, 20) + leaf(6, 40, 41, 42)
+            + page(7, 2, [node(0, key(80), bytes(72)), big(key(90), 900, 8)])
+            + struct.pack("<QHHI", 8, 0, 4, 2).ljust(2 * size, b"v")
+            + bytes(size))
 
 
 def fuzz_pages(_repos):
-    for choice in (2, 3, 4, 8, 14, 15):
+    for choice in (4, 8, 16, 32, 64, 60, 61, 28, 29, 63):
         yield bytes([choice]) + lmdb_pages()
 
 
