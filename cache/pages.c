@@ -699,7 +699,7 @@ int pages_check_head(int fd)
 		return 0; /* LMDB begins it anew */
 	for (unsigned i = 0; i < 2; i++) {
 		uint32_t len;
-		ssize_t n = pread(fd, head, sizeof(head), (off_t)(i * page_len));
+		ssize_t n = pread(fd, head, sizeof(head), (off_t)i * (off_t)page_len);
 
 		if (n != (ssize_t)sizeof(head))
 			return n < 0 ? -errno : -EBADMSG;

@@ -11,7 +11,7 @@
 #include "cache/bytes.h"
 #include "cache/pages.h"
 
-#define PAGE_LEN 512u
+#define PAGE_LEN ((size_t)512)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
