@@ -25,7 +25,7 @@
 
 #include "base/buf.h"
 
-#define WEB_REQUESTS_MAX 64
+#define WEB_REQUESTS_MAX 256
 
 struct web_reply {
 	int status;	     /* 0: closes without a word; -1: says nothing until web_stop() */

@@ -21,7 +21,7 @@ static int run(const char *script, const char *const *env, const char *input, st
 	const char *const argv[] = { "sh", "-c", script, NULL };
 	const struct broker_command command = { argv, env };
 
-	return broker_run(broker, &command, input, strlen(input), WAIT_MS, out, status, NULL);
+	return broker_run(broker, &command, input, strlen(input), WAIT_MS, NULL, out, status, NULL);
 }
 
 static void close_child(struct broker_child *child)
@@ -107,7 +107,7 @@ static void test_the_largest_command_goes_through(void)
 
 	memset(large, 'x', sizeof(large) - 1);
 	CHECK_INT(buf_reserve(&out, BROKER_OUTPUT_MAX), 0);
-	CHECK_INT(broker_run(broker, &command, NULL, 0, WAIT_MS, &out, &status, NULL), 0);
+	CHECK_INT(broker_run(broker, &command, NULL, 0, WAIT_MS, NULL, &out, &status, NULL), 0);
 	CHECK_UINT(out.len, sizeof(large));
 	buf_release(&out);
 }
@@ -129,8 +129,33 @@ static void test_a_command_that_hangs_is_given_up(void)
 	struct xcp_error err = { 0 };
 	int status;
 
-	CHECK_INT(broker_run(broker, &command, NULL, 0, 50, &out, &status, &err), -ETIMEDOUT);
+	CHECK_INT(broker_run(broker, &command, NULL, 0, 50, NULL, &out, &status, &err), -ETIMEDOUT);
 	CHECK_CONTAINS(err.message, "sleep");
+	buf_release(&out);
+}
+
+static void *stop_it(void *arg)
+{
+	atomic_store((atomic_bool *)arg, true);
+	return NULL;
+}
+
+static void test_a_command_that_is_wanted_no_more_is_ended(void)
+{
+	const char *const argv[] = { "sleep", "1000", NULL };
+	const struct broker_command command = { argv, NULL };
+	struct buf out = BUF_INIT;
+	atomic_bool stop = false;
+	pthread_t thread;
+	int status;
+
+	CHECK_INT(pthread_create(&thread, NULL, stop_it, &stop), 0);
+	CHECK_INT(broker_run(broker, &command, NULL, 0, WAIT_MS, &stop, &out, &status, NULL),
+		  -ECANCELED);
+	pthread_join(thread, NULL);
+	/* And one that is so from the start. */
+	CHECK_INT(broker_run(broker, &command, NULL, 0, WAIT_MS, &stop, &out, &status, NULL),
+		  -ECANCELED);
 	buf_release(&out);
 }
 
@@ -497,6 +522,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_the_largest_command_goes_through);
 	TAP_RUN(test_too_much_output_is_an_error);
 	TAP_RUN(test_a_command_that_hangs_is_given_up);
+	TAP_RUN(test_a_command_that_is_wanted_no_more_is_ended);
 	TAP_RUN(test_input_that_nobody_reads_does_no_harm);
 	TAP_RUN(test_what_a_helper_leaves_behind_is_not_waited_for);
 	TAP_RUN(test_a_child_talks_through_three_pipes_and_inherits_nothing_else);

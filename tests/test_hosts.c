@@ -43,6 +43,94 @@ static void test_the_configuration_adds_and_overrides(void)
 	host_table_free(table);
 }
 
+static void test_a_known_kind_is_enough(void)
+{
+	static const struct {
+		const char *kind, *git, *api, *raw; /* NULL: none */
+	} rows[] = {
+		{ "github", "https://h.example/{owner}/{repo}.git",
+		  "https://h.example/api/v3/repos/{owner}/{repo}",
+		  "https://h.example/raw/{owner}/{repo}/{commit}/{path}" },
+		{ "gitea", "https://h.example/{owner}/{repo}.git",
+		  "https://h.example/api/v1/repos/{owner}/{repo}",
+		  "https://h.example/{owner}/{repo}/raw/commit/{commit}/{path}" },
+		{ "gitlab", "https://h.example/{owner}/{repo}.git", NULL, NULL },
+		{ "azure", "https://h.example/{owner}/_git/{repo}",
+		  "https://h.example/{owner}/_apis/git/repositories/{repo}", NULL },
+		{ "huggingface", "https://h.example/{owner}/{repo}", NULL,
+		  "https://h.example/{owner}/{repo}/resolve/{commit}/{path}" },
+		{ "git", NULL, NULL, NULL },
+		{ "unheard-of", NULL, NULL, NULL },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct host_table *table = host_table_new();
+		const struct host *host;
+
+		CHECK_INT(host_table_set(table, "H.example", "kind", rows[i].kind, NULL), 0);
+		CHECK_INT(host_table_finish(table), 0);
+		host = host_table_find(table, "h.example");
+		EXPECT(!host->git == !rows[i].git && !host->api == !rows[i].api &&
+			       !host->raw == !rows[i].raw,
+		       "%s", rows[i].kind);
+		if (rows[i].git)
+			CHECK_STR(host->git, rows[i].git);
+		if (rows[i].api)
+			CHECK_STR(host->api, rows[i].api);
+		if (rows[i].raw)
+			CHECK_STR(host->raw, rows[i].raw);
+		host_table_free(table);
+	}
+}
+
+static void test_what_a_section_says_itself_stands(void)
+{
+	struct host_table *table = host_table_new();
+	const struct host *host;
+
+	CHECK_INT(host_table_set(table, "h", "git", "https://other/{owner}/{repo}", NULL), 0);
+	CHECK_INT(host_table_set(table, "h", "kind", "gitea", NULL), 0);
+	CHECK_INT(host_table_set(table, "i", "kind", "gitea", NULL), 0);
+	CHECK_INT(host_table_set(table, "i", "api", "https://api/{owner}/{repo}", NULL), 0);
+	CHECK_INT(host_table_finish(table), 0);
+	host = host_table_find(table, "h");
+	CHECK_STR(host->git, "https://other/{owner}/{repo}");
+	CHECK(!host->api && !host->raw); /* elsewhere nobody knows where they are */
+	host = host_table_find(table, "i");
+	CHECK_STR(host->git, "https://i/{owner}/{repo}.git");
+	CHECK_STR(host->api, "https://api/{owner}/{repo}");
+	host_table_free(table);
+}
+
+static void test_the_built_in_ones(void)
+{
+	static const struct {
+		const char *url, *name, *owner;
+	} rows[] = {
+		{ "https://codeberg.org/o/r", "codeberg.org", "o" },
+		{ "https://gitlab.com/group/sub/r.git", "gitlab.com", "group/sub" },
+		{ "https://dev.azure.com/org/project/_git/r", "dev.azure.com", "org/project" },
+		{ "https://huggingface.co/o/r", "huggingface.co", "o" },
+		{ "https://huggingface.co/datasets/o/r", "datasets.huggingface.co", "o" },
+		{ "https://huggingface.co/spaces/o/r", "spaces.huggingface.co", "o" },
+	};
+	struct host_table *table = host_table_new();
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct host_match match = { 0 };
+		struct uri uri;
+
+		CHECK_INT(uri_parse(rows[i].url, &uri), 0);
+		CHECK(host_table_match(table, &uri, &match));
+		CHECK_STR(match.host->name, rows[i].name);
+		EXPECT(match.owner_len == strlen(rows[i].owner) &&
+			       !memcmp(match.owner, rows[i].owner, match.owner_len),
+		       "%s", rows[i].url);
+		uri_release(&uri);
+	}
+	host_table_free(table);
+}
+
 static void test_plain_http_is_trusted_where_that_is_said(void)
 {
 	struct host_table *table = host_table_new();
@@ -75,6 +163,9 @@ static void test_mistakes_are_named(void)
 		{ "h", "raw", "ssh://h/{commit}/{path}", "no http or https URL" },
 		{ "h", "api", "file:///{owner}/{repo}", "no http or https URL" },
 		{ "h", "insecure", "maybe", "true or false" },
+		{ "h", "token-command", "", "is empty" },
+		{ "h", "token-file", "", "must begin with" },
+		{ "h", "token-file", "secret", "must begin with" },
 		{ "h/x", "git", "https://h/{owner}/{repo}", "is no host name" },
 		{ "", "git", "https://h/{owner}/{repo}", "is no host name" },
 		{ "-h", "git", "https://h/{owner}/{repo}", "is no host name" },
@@ -210,6 +301,9 @@ int main(int argc, char **argv)
 	tap_args(argv);
 	TAP_RUN(test_github_is_built_in_under_both_names);
 	TAP_RUN(test_the_configuration_adds_and_overrides);
+	TAP_RUN(test_a_known_kind_is_enough);
+	TAP_RUN(test_what_a_section_says_itself_stands);
+	TAP_RUN(test_the_built_in_ones);
 	TAP_RUN(test_plain_http_is_trusted_where_that_is_said);
 	TAP_RUN(test_mistakes_are_named);
 	TAP_RUN(test_templates_are_filled_and_escaped);

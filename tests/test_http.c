@@ -1242,6 +1242,40 @@ static void test_an_exhausted_limit_says_when_it_is_reset(void)
 	leave();
 }
 
+/* As other hosts than GitHub say it. */
+static void test_other_hosts_limits(void)
+{
+	static const struct {
+		const char *headers;
+		uint64_t retry_after_ms;
+	} rows[] = {
+		{ "Date: Sat, 01 Jan 2000 00:00:00 GMT\r\n"
+		  "RateLimit-Remaining: 0\r\nRateLimit-Reset: 946684900\r\n",
+		  100000 },
+		{ "Date: Sat, 01 Jan 2000 00:00:00 GMT\r\n"
+		  "RateLimit-Remaining: 5\r\nRateLimit-Reset: 946684900\r\n",
+		  0 },
+		{ "RateLimit: \"api\";r=0;t=55\r\n", 55000 },
+		{ "RateLimit: \"api\";r=3;t=55\r\n", 0 },
+		{ "RateLimit: \"api\";r=0\r\n", 0 },
+		{ "RateLimit: nonsense\r\n", 0 },
+		{ "RateLimit: \"api\";r=0;t=55\r\nRetry-After: 7\r\n", 7000 },
+		{ "RateLimit: \"api\";r=0;t=99999999999999999999\r\n", 86400000 },
+	};
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct web_reply script[] = { { .status = 429, .headers = rows[i].headers } };
+		struct remote_call *call;
+
+		CHECK(stage(script, COUNT(script)));
+		CHECK_INT(remote_connect(place.remote, caps_text, NULL), 0);
+		CHECK_INT(start_fetch(NULL, &call), 0);
+		CHECK_INT(collector_wait(&collector), REMOTE_TRANSIENT);
+		EXPECT_INT(collector.outcome.retry_after_ms, rows[i].retry_after_ms, "row %zu", i);
+		leave();
+	}
+}
+
 /* Ours may be years off, in both directions. */
 static void test_the_servers_clock_counts_where_it_is_shown(void)
 {
@@ -1632,6 +1666,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_an_unknown_object_is_named);
 	TAP_RUN(test_a_date_may_say_when_to_come_back);
 	TAP_RUN(test_an_exhausted_limit_says_when_it_is_reset);
+	TAP_RUN(test_other_hosts_limits);
 	TAP_RUN(test_the_servers_clock_counts_where_it_is_shown);
 	TAP_RUN(test_an_answer_that_stalls_is_given_up);
 	TAP_RUN(test_small_answers_that_trickle_are_given_up);

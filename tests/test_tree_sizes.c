@@ -154,6 +154,116 @@ static void test_entries_that_make_no_sense_are_passed_over(void)
 	leave();
 }
 
+/* ---- other kinds of hosts ---- */
+
+static void test_pages_are_asked_for_one_after_the_other(void)
+{
+#define PAGE(n, more)                                                                              \
+	{                                                                                          \
+		.status = 200, .type = JSON,                                                       \
+		.body = "{\"sha\":\"x\",\"tree\":[{\"type\":\"blob\",\"size\":" #n                 \
+			",\"sha\":\"44b4fc6d56897b048c772eb4087f854f4625613" #n                    \
+			"\"}],\"truncated\":" #more ",\"page\":" #n ",\"total_count\":3}"          \
+	}
+	const struct web_reply script[] = { PAGE(1, true), PAGE(2, true), PAGE(3, false) };
+#undef PAGE
+	static const char path[] = "GET /api/v1/repos/o/r/git/trees/" TREE;
+	struct remote_counters counters;
+	char line[200];
+
+	for (unsigned forgejo = 0; forgejo < 2; forgejo++) {
+		CHECK(stage_at(
+			forgejo ? "forgejo" : "gitea", "http://127.0.0.1:%u/git/{owner}/{repo}.git",
+			"http://127.0.0.1:%u/api/v1/repos/{owner}/{repo}", script, COUNT(script)));
+		CHECK_INT(ask(true), REMOTE_OK);
+		CHECK(!collector.outcome.cut);
+		CHECK_UINT(collector.size_count, 3);
+		CHECK_UINT(collector.size_sum, 1 + 2 + 3);
+		snprintf(line, sizeof(line), "%s?recursive=true&per_page=1000 HTTP/1.1", path);
+		CHECK_STR(web.requests[0].line, line);
+		snprintf(line, sizeof(line), "%s?recursive=true&per_page=1000&page=2 HTTP/1.1",
+			 path);
+		CHECK_STR(web.requests[1].line, line);
+		CHECK_STR(header(2, "Accept"), "application/json");
+		remote_counters(place.remote, &counters);
+		CHECK_UINT(counters.requests_api, 3);
+		leave();
+	}
+}
+
+/* What the first pages said is told; the rest is not. */
+static void test_a_page_that_does_not_come(void)
+{
+	static const char first[] = "{\"tree\":[{\"type\":\"blob\",\"size\":5,\"sha\":"
+				    "\"44b4fc6d56897b048c772eb4087f854f46256132\"}],"
+				    "\"truncated\":true}";
+	static const struct {
+		struct web_reply second;
+		enum remote_verdict verdict;
+	} rows[] = {
+		{ { .status = 500 }, REMOTE_TRANSIENT },
+		{ { .status = 0 }, REMOTE_TRANSIENT },
+		{ { .status = 404, .type = JSON, .body = "{}" }, REMOTE_REFUSED_FEATURE },
+		{ { .status = 301, .headers = "Location: /elsewhere\r\n" },
+		  REMOTE_REFUSED_FEATURE },
+		{ { .status = 200, .type = JSON, .body = "{\"tree\":[" }, REMOTE_REFUSED_FEATURE },
+	};
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		const struct web_reply script[] = { { .status = 200, .type = JSON, .body = first },
+						    rows[i].second };
+
+		CHECK(stage_at("gitea", "http://127.0.0.1:%u/git/{owner}/{repo}.git",
+			       "http://127.0.0.1:%u/api/v1/repos/{owner}/{repo}", script,
+			       COUNT(script)));
+		EXPECT_INT(ask(false), rows[i].verdict, "%zu", i);
+		CHECK_UINT(collector.size_count, 1);
+		leave();
+	}
+}
+
+/* A server that says for ever that there is more. */
+static void test_pages_come_to_an_end(void)
+{
+	const struct web_reply script[] = {
+		{ .status = 200, .type = JSON, .body = "{\"tree\":[],\"truncated\":true}" }
+	};
+	struct remote_counters counters;
+
+	CHECK(stage_at("gitea", "http://127.0.0.1:%u/git/{owner}/{repo}.git",
+		       "http://127.0.0.1:%u/api/v1/repos/{owner}/{repo}", script, COUNT(script)));
+	CHECK_INT(ask(true), REMOTE_OK);
+	CHECK(collector.outcome.cut);
+	remote_counters(place.remote, &counters);
+	CHECK_UINT(counters.requests_api, 200);
+	leave();
+}
+
+static void test_azure_names_things_in_its_own_way(void)
+{
+	const struct web_reply script[] = {
+		{ .status = 200,
+		  .type = JSON,
+		  .body = "{\"objectId\":\"" TREE "\",\"url\":\"x\",\"treeEntries\":["
+			  "{\"objectId\":\"44b4fc6d56897b048c772eb4087f854f46256132\","
+			  "\"relativePath\":\"a\",\"mode\":\"100644\",\"gitObjectType\":\"blob\","
+			  "\"url\":\"y\",\"size\":12},"
+			  "{\"objectId\":\"45b983be36b73c0788dc9cbcb76cbb80fc7bb057\","
+			  "\"relativePath\":\"d\",\"mode\":\"40000\",\"gitObjectType\":\"tree\","
+			  "\"url\":\"z\",\"size\":0}],\"size\":12}" }
+	};
+
+	CHECK(stage_at("azure", "http://127.0.0.1:%u/{owner}/_git/{repo}",
+		       "http://127.0.0.1:%u/{owner}/_apis/git/repositories/{repo}", script,
+		       COUNT(script)));
+	CHECK_INT(ask(true), REMOTE_OK);
+	CHECK_UINT(collector.size_count, 1);
+	CHECK_UINT(collector.size_sum, 12);
+	CHECK_STR(web.requests[0].line, "GET /o/_apis/git/repositories/r/trees/" TREE
+					"?recursive=true&api-version=7.1 HTTP/1.1");
+	leave();
+}
+
 static void test_only_hosts_of_a_known_kind_have_it(void)
 {
 	static const struct {
@@ -373,6 +483,10 @@ int main(int argc, char **argv)
 	TAP_RUN(test_sizes_of_files_are_told);
 	TAP_RUN(test_what_was_left_out_is_said);
 	TAP_RUN(test_entries_that_make_no_sense_are_passed_over);
+	TAP_RUN(test_pages_are_asked_for_one_after_the_other);
+	TAP_RUN(test_a_page_that_does_not_come);
+	TAP_RUN(test_pages_come_to_an_end);
+	TAP_RUN(test_azure_names_things_in_its_own_way);
 	TAP_RUN(test_only_hosts_of_a_known_kind_have_it);
 	TAP_RUN(test_a_repository_that_moved_is_followed);
 	TAP_RUN(test_a_token_goes_to_the_api);

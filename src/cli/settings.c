@@ -380,6 +380,8 @@ int settings_load(const char *config_file, struct settings *out, struct xcp_erro
 		ret = read_file(out, config_file, true, err);
 	if (!ret)
 		ret = read_environment(out, err);
+	if (!ret && host_table_finish(out->hosts))
+		ret = xcp_error_set(err, -ENOMEM, "out of memory");
 	return ret;
 }
 

@@ -457,8 +457,7 @@ static void say(struct fetch *fetch, const struct batch *batch, const struct ver
 		break;
 	case END_DENIED:
 		fetch_complain(fetch, COMPLAIN_DENIED,
-			       "fetching %s was refused: %s; check the credentials and mount again",
-			       what, words);
+			       "fetching %s was refused: %s; check the credentials", what, words);
 		break;
 	case END_GONE:
 		fetch_complain(fetch, COMPLAIN_GONE,

@@ -27,6 +27,7 @@
 
 #define REPLY_TIMEOUT_MS 10000
 #define STOP_TIMEOUT_MS 5000
+#define STOP_LOOK_MS 200
 
 static uint64_t real_ms(void)
 {
@@ -394,8 +395,10 @@ static void run_status(struct run *run)
  * Until the status is there and what was written by then has been read. Not until the end of the
  * output: a helper may leave a daemon behind that holds it open.
  */
-static int run_loop(struct run *run, uint64_t end_ms)
+static int run_loop(struct run *run, uint64_t end_ms, const atomic_bool *stop)
 {
+	uint64_t slice_ms = stop ? STOP_LOOK_MS : 60000;
+
 	for (;;) {
 		struct pollfd fds[3] = { { .fd = run->fds[FD_IN], .events = POLLOUT },
 					 { .fd = run->fds[FD_OUT], .events = POLLIN },
@@ -405,8 +408,11 @@ static int run_loop(struct run *run, uint64_t end_ms)
 
 		if (now >= end_ms)
 			return -ETIMEDOUT;
+		if (stop && atomic_load_explicit(stop, memory_order_relaxed))
+			return -ECANCELED;
 		ready = poll(fds, 3,
-			     run->ended ? 0 : (int)(end_ms - now < 60000 ? end_ms - now : 60000));
+			     run->ended ? 0 :
+					  (int)(end_ms - now < slice_ms ? end_ms - now : slice_ms));
 		if (ready < 0 && errno != EINTR)
 			return -errno;
 		if (run->ended && (ready <= 0 || !fds[1].revents))
@@ -425,8 +431,8 @@ static int run_loop(struct run *run, uint64_t end_ms)
 }
 
 int broker_run(struct broker *broker, const struct broker_command *command, const void *input,
-	       size_t input_len, unsigned timeout_ms, struct buf *output, int *out_status,
-	       struct xcp_error *err)
+	       size_t input_len, unsigned timeout_ms, const atomic_bool *stop, struct buf *output,
+	       int *out_status, struct xcp_error *err)
 {
 	struct run run = { .input = input, .input_len = input_len, .output = output };
 	pid_t pid = 0;
@@ -436,7 +442,7 @@ int broker_run(struct broker *broker, const struct broker_command *command, cons
 		return rc;
 	if (input_len == 0)
 		close_fd(&run.fds[FD_IN]);
-	rc = run_loop(&run, real_ms() + timeout_ms);
+	rc = run_loop(&run, real_ms() + timeout_ms, stop);
 	if (rc)
 		broker_kill(broker, pid);
 	broker_close_fds(run.fds, FD_COUNT);

@@ -23,6 +23,7 @@
 #ifndef REMOTE_BROKER_H
 #define REMOTE_BROKER_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -64,13 +65,14 @@ void broker_kill(struct broker *broker, pid_t pid);
 
 /*
  * Runs to the end with `input` on stdin. Output beyond BROKER_OUTPUT_MAX is -EFBIG. *out_status as
- * waitpid() tells. After timeout_ms the command is killed: -ETIMEDOUT. Output that may be secret:
+ * waitpid() tells. After timeout_ms the command is killed: -ETIMEDOUT; and within a second after
+ * *stop (may be NULL) was set by another thread: -ECANCELED. Output that may be secret:
  * reserve BROKER_OUTPUT_MAX in `output` before, so that it never moves. What it says on stderr goes
  * to the terminal while there is one, else nowhere.
  */
 int broker_run(struct broker *broker, const struct broker_command *command, const void *input,
-	       size_t input_len, unsigned timeout_ms, struct buf *output, int *out_status,
-	       struct xcp_error *err);
+	       size_t input_len, unsigned timeout_ms, const atomic_bool *stop, struct buf *output,
+	       int *out_status, struct xcp_error *err);
 
 /*
  * Whether a child may ask the person at the terminal: not detached, and stdin is one. Any thread.

@@ -101,8 +101,8 @@ static int run_git(struct broker *broker, const char *verb, const struct credent
 		rc = xcp_error_set(err, rc, "cannot ask git credential about %s: %s",
 				   credential->host, strerror(-rc));
 	else
-		rc = broker_run(broker, &command, input.data, input.len, timeout_ms, output,
-				out_status, err);
+		rc = broker_run(broker, &command, input.data, input.len, timeout_ms,
+				credential->stop, output, out_status, err);
 	wipe_buf(&input);
 	return rc;
 }

@@ -19,6 +19,8 @@ struct credential { /* all owned; NULL: not known */
 	char *protocol, *host,
 		*path; /* host with its port, if that was written; path without a leading "/" */
 	char *user, *password;
+	/* Borrowed; set by another thread: what waits for a program comes back soon. NULL: none */
+	const atomic_bool *stop;
 };
 
 /* Sets the first three from a URL. -EINVAL when it is none. */

@@ -91,18 +91,59 @@ static int64_t retry_after_s(CURL *easy)
 	return seconds < RETRY_AFTER_MAX_S ? (int64_t)seconds : RETRY_AFTER_MAX_S;
 }
 
+/* What a rate limit leaves, by GitHub's header or GitLab's; UINT64_MAX: not said. */
+static uint64_t rate_left(CURL *easy, bool *out_gitlab)
+{
+	bool told;
+	uint64_t left = header_number(easy, "x-ratelimit-remaining", &told);
+
+	*out_gitlab = false;
+	if (told)
+		return left;
+	left = header_number(easy, "ratelimit-remaining", out_gitlab);
+	return *out_gitlab ? left : UINT64_MAX;
+}
+
+/* When one that is used up is a new one: GitHub and GitLab say the second of the epoch. */
+static int64_t reset_after_s(CURL *easy)
+{
+	bool gitlab, named;
+	uint64_t reset_s;
+
+	if (rate_left(easy, &gitlab) != 0)
+		return 0;
+	reset_s = header_number(easy, gitlab ? "ratelimit-reset" : "x-ratelimit-reset", &named);
+	return named && reset_s < INT64_MAX ? (int64_t)reset_s - server_now_s(easy) : 0;
+}
+
+/*
+ * The same by the header of the IETF's draft, which Hugging Face sends: "NAME";r=LEFT;t=SECONDS.
+ * Source: draft-ietf-httpapi-ratelimit-headers, 4.
+ */
+static int64_t draft_after_s(CURL *easy)
+{
+	struct curl_header *header;
+	const char *left, *after;
+	unsigned long long seconds;
+
+	if (curl_easy_header(easy, "ratelimit", 0, CURLH_HEADER, -1, &header))
+		return 0;
+	left = strstr(header->value, ";r=");
+	after = strstr(header->value, ";t=");
+	if (!left || !after || strtoull(left + 3, NULL, 10) != 0)
+		return 0;
+	seconds = strtoull(after + 3, NULL, 10);
+	return seconds < RETRY_AFTER_MAX_S ? (int64_t)seconds : RETRY_AFTER_MAX_S;
+}
+
 static uint64_t wait_asked_for_ms(CURL *easy)
 {
 	int64_t after_s = retry_after_s(easy);
-	bool limited, named;
-	uint64_t reset_s;
 
-	if (after_s <= 0 && header_number(easy, "x-ratelimit-remaining", &limited) == 0 &&
-	    limited) {
-		reset_s = header_number(easy, "x-ratelimit-reset", &named);
-		if (named && reset_s < INT64_MAX)
-			after_s = (int64_t)reset_s - server_now_s(easy);
-	}
+	if (after_s <= 0)
+		after_s = reset_after_s(easy);
+	if (after_s <= 0)
+		after_s = draft_after_s(easy);
 	if (after_s <= 0)
 		return 0;
 	return (uint64_t)(after_s < RETRY_AFTER_MAX_S ? after_s : RETRY_AFTER_MAX_S) * 1000;
@@ -156,8 +197,7 @@ static void note_all(struct exchange *exchange)
 	curl_off_t up = 0, down = 0;
 	const char *redirect = NULL;
 	long request_len = 0, connections = 0;
-	uint64_t rate_left;
-	bool told;
+	bool gitlab;
 
 	note_head(exchange);
 	note_cut_head(exchange);
@@ -173,8 +213,7 @@ static void note_all(struct exchange *exchange)
 	if (redirect)
 		exchange->redirect = strdup(redirect);
 	exchange->retry_after_ms = wait_asked_for_ms(easy);
-	rate_left = header_number(easy, "x-ratelimit-remaining", &told);
-	exchange->rate_left = told ? rate_left : UINT64_MAX;
+	exchange->rate_left = rate_left(easy, &gitlab);
 }
 
 /* An answer that is none: keeps its first words when they are meant for people. */

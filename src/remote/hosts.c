@@ -9,6 +9,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,17 +22,42 @@ struct host_table {
 	size_t count, cap;
 };
 
+/* What an installation of a kind has, behind https://NAME. */
+static const struct {
+	const char *kind, *git, *api, *raw;
+} kinds[] = {
+	{ "github", "/{owner}/{repo}.git", "/api/v3/repos/{owner}/{repo}",
+	  "/raw/{owner}/{repo}/{commit}/{path}" },
+	{ "gitlab", "/{owner}/{repo}.git", NULL, NULL },
+	{ "gitea", "/{owner}/{repo}.git", "/api/v1/repos/{owner}/{repo}",
+	  "/{owner}/{repo}/raw/commit/{commit}/{path}" },
+	{ "forgejo", "/{owner}/{repo}.git", "/api/v1/repos/{owner}/{repo}",
+	  "/{owner}/{repo}/raw/commit/{commit}/{path}" },
+	{ "bitbucket", "/{owner}/{repo}.git", NULL, NULL },
+	{ "huggingface", "/{owner}/{repo}", NULL, "/{owner}/{repo}/resolve/{commit}/{path}" },
+	{ "azure", "/{owner}/_git/{repo}", "/{owner}/_apis/git/repositories/{repo}", NULL },
+};
+
+/* Without `git` it has what its kind has. */
 static const struct {
 	const char *name, *alias, *kind, *git, *api, *raw;
 } builtin[] = {
 	{ "github.com", "github", "github", "https://github.com/{owner}/{repo}.git",
 	  "https://api.github.com/repos/{owner}/{repo}",
 	  "https://raw.githubusercontent.com/{owner}/{repo}/{commit}/{path}" },
-	{ "gitlab.com", "gitlab", "gitlab", "https://gitlab.com/{owner}/{repo}.git", NULL, NULL },
-	{ "codeberg.org", "codeberg", "gitea", "https://codeberg.org/{owner}/{repo}.git", NULL,
-	  NULL },
-	{ "bitbucket.org", "bitbucket", "bitbucket", "https://bitbucket.org/{owner}/{repo}.git",
-	  NULL, NULL },
+	{ "gitlab.com", "gitlab", "gitlab", NULL, NULL, NULL },
+	{ "codeberg.org", "codeberg", "forgejo", NULL, NULL, NULL },
+	{ "gitea.com", "gitea", "gitea", NULL, NULL, NULL },
+	{ "bitbucket.org", "bitbucket", "bitbucket", NULL, NULL, NULL },
+	{ "dev.azure.com", "azure", "azure", NULL, NULL, NULL },
+	/* Before the models, of which these would be some whose owner has two parts. */
+	{ "datasets.huggingface.co", "hf-datasets", "huggingface",
+	  "https://huggingface.co/datasets/{owner}/{repo}", NULL,
+	  "https://huggingface.co/datasets/{owner}/{repo}/resolve/{commit}/{path}" },
+	{ "spaces.huggingface.co", "hf-spaces", "huggingface",
+	  "https://huggingface.co/spaces/{owner}/{repo}", NULL,
+	  "https://huggingface.co/spaces/{owner}/{repo}/resolve/{commit}/{path}" },
+	{ "huggingface.co", "hf", "huggingface", NULL, NULL, NULL },
 };
 
 static void host_release(struct host *host)
@@ -42,6 +68,8 @@ static void host_release(struct host *host)
 	free(host->git);
 	free(host->api);
 	free(host->raw);
+	free(host->token_command);
+	free(host->token_file);
 }
 
 void host_table_free(struct host_table *table)
@@ -114,14 +142,47 @@ struct host_table *host_table_new(void)
 
 		if (!host || set_string(&host->alias, builtin[i].alias) ||
 		    set_string(&host->kind, builtin[i].kind) ||
-		    set_string(&host->git, builtin[i].git) ||
+		    (builtin[i].git && set_string(&host->git, builtin[i].git)) ||
 		    (builtin[i].api && set_string(&host->api, builtin[i].api)) ||
 		    (builtin[i].raw && set_string(&host->raw, builtin[i].raw))) {
 			host_table_free(table);
 			return NULL;
 		}
 	}
+	if (table && host_table_finish(table)) {
+		host_table_free(table);
+		return NULL;
+	}
 	return table;
+}
+
+/* https://NAME and what is behind it, where there is neither yet. */
+static int set_default(const struct host *host, char **field, const char *behind)
+{
+	if (*field || !behind || asprintf(field, "https://%s%s", host->name, behind) >= 0)
+		return 0;
+	*field = NULL;
+	return -ENOMEM;
+}
+
+int host_table_finish(struct host_table *table)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < table->count && rc == 0; i++) {
+		struct host *host = &table->v[i];
+		size_t kind = 0;
+
+		while (kind < sizeof(kinds) / sizeof(kinds[0]) &&
+		       strcmp(kinds[kind].kind, host->kind) != 0)
+			kind++;
+		if (host->git || kind == sizeof(kinds) / sizeof(kinds[0]))
+			continue;
+		rc = set_default(host, &host->git, kinds[kind].git);
+		rc = rc ? rc : set_default(host, &host->api, kinds[kind].api);
+		rc = rc ? rc : set_default(host, &host->raw, kinds[kind].raw);
+	}
+	return rc;
 }
 
 static bool name_valid(const char *name)
@@ -206,6 +267,37 @@ static int check_raw(const char *name, const char *key, const char *value, struc
 	return template_check(name, key, value, err);
 }
 
+static int check_text(const char *name, const char *key, const char *value, struct xcp_error *err)
+{
+	if (*value)
+		return 0;
+	return xcp_error_set(err, -EINVAL, "host \"%s\": %s is empty", name, key);
+}
+
+/* One that is the same wherever the program was started. */
+static int check_file(const char *name, const char *key, const char *value, struct xcp_error *err)
+{
+	if (*value == '/' || strncmp(value, "~/", 2) == 0)
+		return 0;
+	return xcp_error_set(err, -EINVAL, "host \"%s\": %s must begin with \"/\" or \"~/\"", name,
+			     key);
+}
+
+static int set_file(struct host *host, size_t field, const char *value)
+{
+	const char *home = getenv("HOME");
+	char *path;
+	int rc;
+
+	if (*value != '~' || !home)
+		return set_word(host, field, value);
+	if (asprintf(&path, "%s%s", home, value + 1) < 0)
+		return -ENOMEM;
+	rc = set_word(host, field, path);
+	free(path);
+	return rc;
+}
+
 static int check_flag(const char *name, const char *key, const char *value, struct xcp_error *err)
 {
 	bool flag;
@@ -228,6 +320,8 @@ static const struct key {
 	{ "api", offsetof(struct host, api), template_check, set_word },
 	{ "raw", offsetof(struct host, raw), check_raw, set_word },
 	{ "insecure", offsetof(struct host, insecure), check_flag, set_flag },
+	{ "token-command", offsetof(struct host, token_command), check_text, set_word },
+	{ "token-file", offsetof(struct host, token_file), check_file, set_file },
 };
 
 static const struct key *key_find(const char *name)
@@ -250,7 +344,7 @@ int host_table_set(struct host_table *table, const char *name, const char *key, 
 	if (!known)
 		return xcp_error_set(err, -EINVAL,
 				     "host \"%s\": unknown key \"%s\"; known are kind, git, api, "
-				     "raw, alias and insecure",
+				     "raw, alias, insecure, token-command and token-file",
 				     name, key);
 	rc = known->check(name, key, value, err);
 	if (rc)

@@ -1,13 +1,16 @@
 /*
  * hosts: what is known of named hosts: templates that turn owner/repo into URLs.
  *
- * Built in is github.com; the configuration's [host "NAME"] sections add hosts and override fields
- * of built-in ones:
+ * Well-known hosts are built in; the configuration's [host "NAME"] sections add others and override
+ * fields of built-in ones. Of an installation of a known kind (github, gitlab, gitea, forgejo,
+ * bitbucket, huggingface, azure) the kind is enough:
  *
- *	[host "github.com"]
- *	kind = github
- *	git = https://github.com/{owner}/{repo}.git
- *	raw = https://raw.githubusercontent.com/{owner}/{repo}/{commit}/{path}
+ *	[host "git.example.org"]
+ *	kind = gitea
+ *
+ *	[host "code.example.org"]
+ *	git = https://code.example.org/git/{owner}/{repo}.git
+ *	raw = https://code.example.org/files/{owner}/{repo}/{commit}/{path}
  *
  * A SOURCE names a host by its name or its alias ("github"): github:owner/repo; a bare owner/repo
  * is github's.
@@ -30,7 +33,9 @@ struct host {
 	char *alias;	       /* owned: "github"; NULL */
 	char *kind;	       /* owned: "github", "git", ... */
 	char *git, *api, *raw; /* owned URL templates; NULL where there is none */
-	bool insecure;	       /* what comes by plain http counts as protected on the way */
+	/* Owned: a shell command that says a token, a file that holds one; NULL. See token.h */
+	char *token_command, *token_file;
+	bool insecure; /* what comes by plain http counts as protected on the way */
 };
 
 struct host_table;
@@ -38,11 +43,17 @@ struct host_table *host_table_new(void); /* with the built-in hosts; NULL when o
 void host_table_free(struct host_table *table);
 
 /*
- * Sets one key of [host "NAME"] ("kind", "git", "api", "raw", "alias", "insecure"). -EINVAL for an
- * unknown key, a template that is no URL, or a `raw` that does not name commit and path.
+ * Sets one key of [host "NAME"] ("kind", "git", "api", "raw", "alias", "insecure",
+ * "token-command", "token-file"). -EINVAL for an unknown key, a template that is no URL, or a `raw` that does not name commit and path.
  */
 int host_table_set(struct host_table *table, const char *name, const char *key, const char *value,
 		   struct xcp_error *err);
+
+/*
+ * After the last host_table_set(): a host of a known kind without `git` gets what its kind has, at
+ * https://NAME. 0 or -ENOMEM.
+ */
+int host_table_finish(struct host_table *table);
 
 /* By name or alias, any case; NULL when unknown. Borrowed from the table. */
 const struct host *host_table_find(const struct host_table *table, const char *name);

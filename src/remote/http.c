@@ -244,12 +244,27 @@ void http_call_done(struct http_call *line)
 	call_done(call);
 }
 
+/* Whether it was refused for who we are, and that may be mended. */
+static bool renews(const struct http_call *line)
+{
+	struct remote *remote = line->call->remote;
+	bool known = line->place.bearer ? remote->bearer_worked : line->place.password != NULL;
+
+	/* Some hosts say "missing" of what a bad token may not see. */
+	return known && (line->exchange.status == 401 || line->exchange.status == 404) &&
+	       renew_wanted(remote, line->renewals);
+}
+
 void http_call_explain(struct http_call *line, struct remote_finding *out)
 {
 	const struct exchange *exchange = &line->exchange;
 	struct remote_outcome *outcome = &line->call->outcome;
 
 	http_explain(exchange, out);
+	if (renews(line)) {
+		out->verdict = REMOTE_TRANSIENT;
+		out->code = verdict_code(REMOTE_TRANSIENT);
+	}
 	/* broken without a status: it is there, but not to be trusted */
 	outcome->answered = exchange->status || out->verdict == REMOTE_BROKEN;
 	if (out->verdict == REMOTE_TRANSIENT)
@@ -264,6 +279,7 @@ void http_call_start(struct remote_call *call, int (*begin)(struct http_call *li
 	if (line) {
 		line->call = call;
 		line->fill = fill;
+		line->renewals = renew_count(call->remote);
 		if (begin(line) == 0 && exchange_start(&line->exchange) == 0) {
 			call->line = line;
 			return;

@@ -30,7 +30,8 @@ struct probe {
 	struct advert_parser advert;
 	bool bad; /* advert does not go on: err says why */
 	struct xcp_error err;
-	struct net_job job;
+	struct remote *remote;
+	struct net_job job, stop_job;
 	/* under `lock` */
 	struct lock lock;
 	struct lock_cond changed;
@@ -54,7 +55,12 @@ static int probe_take(struct exchange *exchange, const uint8_t *data, size_t len
 static void probe_ended(struct exchange *exchange)
 {
 	struct probe *probe = (struct probe *)exchange;
+	struct http *http = probe->remote->transport;
 
+	lock_take(&http->lock);
+	http->probe = NULL;
+	lock_give(&http->lock);
+	net_unpost(probe->remote->net, &probe->stop_job);
 	lock_take(&probe->lock);
 	probe->done = true;
 	lock_cond_signal(&probe->changed);
@@ -71,10 +77,50 @@ static void probe_start(struct net_job *job)
 	}
 }
 
+static void probe_stop(struct net_job *job)
+{
+	struct probe *probe = (struct probe *)((char *)job - offsetof(struct probe, stop_job));
+
+	exchange_stop(&probe->exchange);
+	probe->exchange.code = CURLE_ABORTED_BY_CALLBACK;
+	probe_ended(&probe->exchange);
+}
+
+/* Sends it off, unless there are to be no more. */
+static bool probe_post(struct remote *remote, struct probe *probe)
+{
+	struct http *http = remote->transport;
+	bool stopped;
+
+	probe->remote = remote;
+	probe->job.run = probe_start;
+	probe->stop_job.run = probe_stop;
+	lock_take(&http->lock);
+	stopped = http->stopped;
+	if (!stopped) {
+		http->probe = probe;
+		net_post(remote->net, &probe->job);
+	}
+	lock_give(&http->lock);
+	return !stopped;
+}
+
+void http_connect_stop(struct remote *remote)
+{
+	struct http *http = remote->transport;
+
+	lock_take(&http->lock);
+	http->stopped = true;
+	if (http->probe)
+		net_post(remote->net, &http->probe->stop_job);
+	lock_give(&http->lock);
+}
+
 static int probe_run(struct remote *remote, struct probe *probe, const struct place *place)
 {
 	struct remote_counters more = { .requests_caps = 1 };
 	char *url = place_url(place, INFO_REFS);
+	bool posted;
 
 	memset(probe, 0, sizeof(*probe));
 	advert_parser_init(&probe->advert);
@@ -91,18 +137,19 @@ static int probe_run(struct remote *remote, struct probe *probe, const struct pl
 	probe->exchange.accept = "*/*";
 	probe->exchange.take = probe_take;
 	probe->exchange.ended = probe_ended;
-	probe->job.run = probe_start;
-	net_post(remote->net, &probe->job);
-	early_ask(&remote->early, remote);
-	lock_take(&probe->lock);
-	while (!probe->done)
-		lock_cond_wait(&probe->changed, &probe->lock);
-	lock_give(&probe->lock);
+	posted = probe_post(remote, probe);
+	if (posted) {
+		early_ask(&remote->early, remote);
+		lock_take(&probe->lock);
+		while (!probe->done)
+			lock_cond_wait(&probe->changed, &probe->lock);
+		lock_give(&probe->lock);
+		http_count(remote, &probe->exchange, &more);
+	}
 	lock_cond_release(&probe->changed);
 	lock_release(&probe->lock);
-	http_count(remote, &probe->exchange, &more);
 	http_wipe(&url);
-	return 0;
+	return posted ? 0 : -ECANCELED;
 }
 
 static void probe_release(struct probe *probe)
@@ -119,10 +166,10 @@ struct connecting {
 	unsigned redirects;
 	bool from_url;	 /* user and password are those of the URL */
 	bool elsewhere;	 /* it redirected to another origin, whose secrets ours are not */
-	bool token_sent; /* the token of the environment was */
+	bool token_sent; /* the host's token was */
 	bool asked; /* credential holds what the helpers said for this origin, and place the same */
 	struct credential credential;
-	char wish[80];
+	char wish[300];
 	struct xcp_error *err;
 };
 
@@ -208,15 +255,15 @@ static int follow(struct connecting *connecting, const struct exchange *exchange
 	return base ? 0 : -EPROTO;
 }
 
-/* What the server wants, after the token of the environment. */
+/* What the server wants, after the host's token. */
 static const char *wish(struct connecting *connecting)
 {
 	const struct token *token = &connecting->remote->token;
 
 	if (!connecting->token_sent || connecting->elsewhere)
 		return "the server asks for a password";
-	snprintf(connecting->wish, sizeof(connecting->wish), "the server refused the token of %s",
-		 token->variable);
+	snprintf(connecting->wish, sizeof(connecting->wish),
+		 "the server refused the token of %.200s", token->from);
 	return connecting->wish;
 }
 
@@ -360,8 +407,33 @@ static void adopt(struct connecting *connecting)
 	lock_take(&http->lock);
 	old = http->place;
 	http->place = connecting->place;
+	http->from_helpers = connecting->asked;
 	lock_give(&http->lock);
 	connecting->place = old;
+}
+
+void http_reject(struct remote *remote)
+{
+	struct http *http = remote->transport;
+	struct credential credential = { .stop = &remote->stop };
+	struct place place = { 0 };
+	bool from_helpers;
+
+	lock_take(&http->lock);
+	from_helpers = http->from_helpers && place_copy(&place, &http->place) == 0;
+	http->from_helpers = false;
+	lock_give(&http->lock);
+	if (!from_helpers)
+		return;
+	if (credential_describe(&credential, place.base) == 0) {
+		credential.user = place.user;
+		credential.password = place.password;
+		place.user = place.password = NULL;
+		remote_count(remote, &(struct remote_counters){ .requests_credential = 1 });
+		credential_reject(remote->broker, &credential);
+	}
+	credential_release(&credential);
+	place_release(&place);
 }
 
 int http_connect(struct remote *remote, struct server_caps *out_caps, struct ref_list *out_refs,
@@ -373,7 +445,8 @@ int http_connect(struct remote *remote, struct server_caps *out_caps, struct ref
 				     .password = source->password };
 	struct connecting connecting = { .remote = remote,
 					 .err = err,
-					 .from_url = source->password };
+					 .from_url = source->password,
+					 .credential.stop = &remote->stop };
 	int rc = place_copy(&connecting.place, &start);
 
 	if (rc)
@@ -382,7 +455,7 @@ int http_connect(struct remote *remote, struct server_caps *out_caps, struct ref
 		struct probe probe;
 
 		rc = probe_run(remote, &probe, &connecting.place);
-		rc = rc ? connect_fail(&connecting, rc, "out of memory") :
+		rc = rc ? connect_fail(&connecting, rc, "%s", strerror(-rc)) :
 			  judge_probe(&connecting, &probe);
 		if (rc == 0) {
 			*out_caps = probe.advert.caps;

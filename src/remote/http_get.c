@@ -4,8 +4,8 @@
  * A call is one GET, and what it takes to follow redirects. Since git's own way is always open,
  * whatever is wrong with an answer and will be so again is no worse than REMOTE_REFUSED_FEATURE.
  *
- * Who we are there: whom the template names; else the token of the environment, where the host's
- * kind takes it; else, at git's own origin only, user and password of the git URL. A redirect to
+ * Who we are there: whom the template names; else the host's token, where its kind takes it there;
+ * else, at git's own origin only, user and password of the git URL. A redirect to
  * another origin leaves all of that behind.
  */
 #include <errno.h>
@@ -48,7 +48,7 @@ int http_get_fill(struct http_call *line)
 {
 	struct exchange *exchange = &line->exchange;
 
-	line->url = place_url(&line->place, "");
+	line->url = place_url(&line->place, line->suffix);
 	place_fill(&line->place, exchange);
 	exchange->net = line->call->remote->net;
 	exchange->url = line->url;
@@ -98,25 +98,47 @@ static int share_credentials(struct http_call *line, struct uri *uri)
 	return rc;
 }
 
+/* The host's token, where it is for URLs like these; NULL: none. */
+static int copy_bearer(struct remote *remote, char **out)
+{
+	const struct token *token = &remote->token;
+
+	bool wanted;
+
+	lock_take(&remote->lock);
+	wanted = token->bearer && token->text;
+	*out = wanted ? strdup(token->text) : NULL;
+	lock_give(&remote->lock);
+	return wanted && !*out ? -ENOMEM : 0;
+}
+
 int http_get_begin(struct http_call *line)
 {
-	const struct token *token = &line->call->remote->token;
 	struct uri uri;
-	bool bearer;
+	char *bearer = NULL;
 	int rc = uri_parse((const char *)line->call->request.data, &uri);
 
 	if (rc)
 		return rc;
-	bearer = token->bearer && token->text && !uri.user;
 	line->anonymous = true;
-	rc = bearer ? 0 : share_credentials(line, &uri);
+	rc = uri.user ? 0 : copy_bearer(line->call->remote, &bearer);
+	rc = rc || bearer ? rc : share_credentials(line, &uri);
 	rc = rc ? rc : place_of_uri(&uri, &line->place);
 	uri_release(&uri);
-	if (rc == 0 && bearer) {
-		line->place.bearer = strdup(token->text);
-		rc = line->place.bearer ? 0 : -ENOMEM;
-	}
+	if (rc == 0)
+		line->place.bearer = bearer;
+	else
+		http_wipe(&bearer);
 	return rc ? rc : line->fill(line);
+}
+
+int http_get_again(struct http_call *line)
+{
+	http_call_count(line);
+	exchange_release(&line->exchange);
+	line->exchange = (struct exchange){ 0 };
+	http_wipe(&line->url);
+	return line->fill(line) || exchange_start(&line->exchange) ? -ENOMEM : 0;
 }
 
 /* ---- redirects ---- */
@@ -145,17 +167,13 @@ static int move(struct http_call *line, bool same_origin, const struct uri *to)
 		buf_release(&base);
 		return -ENOMEM;
 	}
-	http_call_count(line);
-	exchange_release(&line->exchange);
-	line->exchange = (struct exchange){ 0 };
-	http_wipe(&line->url);
 	free(line->place.base);
 	line->place.base = (char *)buf_detach(&base, NULL);
 	if (!same_origin) {
 		place_forget(&line->place);
 		line->anonymous = true;
 	}
-	return line->fill(line) || exchange_start(&line->exchange) ? -ENOMEM : 0;
+	return http_get_again(line);
 }
 
 /* Whether the request is on its way again; if not the verdict says why. */
@@ -185,6 +203,8 @@ static bool is_redirect(long status)
 
 bool http_get_follow(struct http_call *line)
 {
+	if (line->place.bearer && (line->exchange.status == 200 || line->exchange.status == 206))
+		line->call->remote->bearer_worked = true;
 	line->call->outcome.answered = line->exchange.status;
 	return is_redirect(line->exchange.status) && follow(line);
 }

@@ -23,9 +23,15 @@ struct place {
 	char *bearer; /* owned; NULL: none. Instead of these, for what is beside git */
 };
 
+struct probe;
+
 struct http {
 	struct lock lock;
-	struct place place; /* under `lock` */
+	/* under `lock` */
+	struct place place;
+	bool from_helpers;   /* who we are there was said by git's helpers */
+	struct probe *probe; /* the first request, while it is on its way */
+	bool stopped;	     /* there will be no other */
 };
 
 int place_copy(struct place *out, const struct place *from);
@@ -70,7 +76,9 @@ struct http_call {
 	/* of what http_get.c asks for */
 	int (*fill)(
 		struct http_call *line); /* sets up the exchange for the place that it has now */
+	unsigned renewals;		 /* of credentials, when it began */
 	unsigned redirects;		 /* followed so far */
+	char suffix[24];		 /* behind the place's URL: which page of several */
 	bool anonymous;			 /* netrc is not for this place */
 };
 
@@ -95,6 +103,8 @@ bool http_get_possible(const struct source *source, const char *url);
 int http_get_begin(struct http_call *line);
 /* For line->fill: its place, and who we are there. 0 or -ENOMEM. */
 int http_get_fill(struct http_call *line);
+/* The exchange is over; the same place is asked once more, by line->fill. 0 or -ENOMEM. */
+int http_get_again(struct http_call *line);
 /* The exchange is over. True: it was a redirect, and the request is on its way again. */
 bool http_get_follow(struct http_call *line);
 /* The verdict on an answer that is none, by its status. */
@@ -104,6 +114,11 @@ int http_get_refuse(struct remote_call *call, const char *why, const char *what)
 
 /* Where the repository is, as far as that is known by now. Any thread. */
 int http_place(struct remote *remote, struct place *out);
+
+/* Tells git's helpers that what they said is not right any more. Waits for them. */
+void http_reject(struct remote *remote);
+/* Who connects comes back soon with -ECANCELED, and so does who would. */
+void http_connect_stop(struct remote *remote);
 
 /* The connect of struct transport_ops. */
 int http_connect(struct remote *remote, struct server_caps *out_caps, struct ref_list *out_refs,

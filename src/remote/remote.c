@@ -596,10 +596,31 @@ static int probe(struct remote *remote, struct xcp_error *err)
 	return 0;
 }
 
+int remote_load_token(struct remote *remote, struct xcp_error *err)
+{
+	struct token token, old;
+	int rc = token_find(remote->source, remote->broker, &remote->stop, &token, err);
+
+	if (rc) {
+		xcp_error_prefix(err, "cannot connect to %s", remote->source->url);
+		token_release(&token);
+		return rc;
+	}
+	lock_take(&remote->lock);
+	old = remote->token;
+	remote->token = token;
+	lock_give(&remote->lock);
+	token_release(&old);
+	return 0;
+}
+
 int remote_connect(struct remote *remote, const char *known, struct xcp_error *err)
 {
 	struct server_caps caps = { 0 };
+	int rc = remote_load_token(remote, err);
 
+	if (rc)
+		return rc;
 	if (!known || server_caps_parse(known, &caps))
 		return probe(remote, err);
 	remote->caps = caps;
@@ -723,12 +744,6 @@ int remote_open(const struct remote_config *config, struct remote **out, struct 
 	remote->broker = config->broker;
 	remote->source = config->source;
 	remote->no_helpers = config->no_helpers;
-	rc = token_find(config->source, &remote->token, err);
-	if (rc) {
-		xcp_error_prefix(err, "cannot open %s", config->source->url);
-		free(remote);
-		return rc;
-	}
 	remote->ranges = range_possible(config->source);
 	remote->tree_sizes = tree_sizes_possible(config->source);
 	LIST_INIT(&remote->calls);
@@ -803,6 +818,7 @@ void remote_close(struct remote **remote_p)
 		return;
 	early_drop(&remote->early);
 	cancel_calls(remote);
+	renew_end(remote);
 	close_transport(remote);
 	ref_list_release(&remote->refs);
 	token_release(&remote->token);

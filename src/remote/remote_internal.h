@@ -21,6 +21,7 @@
 #include "remote/json_items.h"
 #include "remote/net.h"
 #include "remote/remote.h"
+#include "remote/renew.h"
 #include "remote/token.h"
 
 enum call_kind { CALL_REFS, CALL_FETCH, CALL_SIZES, CALL_RANGE, CALL_TREE_SIZES };
@@ -34,6 +35,7 @@ struct range_parser {
 
 struct tree_sizes_parser {
 	struct json_items items;
+	unsigned page; /* that comes, from 1 on */
 	bool whole;
 };
 
@@ -97,7 +99,6 @@ struct remote {
 	struct broker *broker; /* NULL: none */
 	const struct source *source;
 	bool no_helpers;
-	struct token token; /* of the environment */
 	bool ranges;	 /* its host has URLs of single files, and nobody can change what comes */
 	bool tree_sizes; /* its host has an API that tells them, likewise */
 	/* written by connect, while nothing else goes on */
@@ -113,7 +114,15 @@ struct remote {
 	LIST_HEAD(remote_call_list, remote_call) calls;
 	bool closing;
 	struct remote_counters counters;
+	struct token token; /* written by who connects, who so may read it without the lock */
+	struct renewal renewal;
+	atomic_bool stop; /* the remote is closed: what waits for a program ends */
+	/* owned by the network thread */
+	bool bearer_worked; /* the token was taken, beside git */
 };
+
+/* Looks for the host's token, where it may have changed. Who connects. */
+int remote_load_token(struct remote *remote, struct xcp_error *err);
 
 /* ---- making calls ---- */
 

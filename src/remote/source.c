@@ -267,7 +267,20 @@ static bool names_valid(const char *text, size_t len)
 /* Whether an owner may be a group within a group there. */
 static bool host_has_groups(const struct host *host)
 {
-	return strcmp(host->kind, "github") != 0 && strcmp(host->kind, "gitea") != 0;
+	static const char *const flat[] = { "github",	 "gitea",	"forgejo",
+					    "bitbucket", "huggingface", NULL };
+	const char *const *kind = flat;
+
+	while (*kind && strcmp(*kind, host->kind) != 0)
+		kind++;
+	return !*kind;
+}
+
+/* NULL stays NULL. */
+static int copy_text(const char *text, char **out)
+{
+	*out = text ? strdup(text) : NULL;
+	return text && !*out ? -ENOMEM : 0;
 }
 
 /* Takes the repository for one of this host. */
@@ -276,15 +289,14 @@ static int take_host(struct parse *parse, const struct host_match *match)
 	struct source *out = parse->out;
 	const struct host *host = match->host;
 
-	out->host_name = strdup(host->name);
 	out->owner = strndup(match->owner, match->owner_len);
 	out->repo = strndup(match->repo, match->repo_len);
-	out->host_kind = strdup(host->kind);
-	out->raw = host->raw ? strdup(host->raw) : NULL;
-	out->api = host->api ? strdup(host->api) : NULL;
 	out->insecure = host->insecure;
-	if (!out->host_name || !out->host_kind || !out->owner || !out->repo ||
-	    (host->raw && !out->raw) || (host->api && !out->api))
+	if (!out->owner || !out->repo || copy_text(host->name, &out->host_name) ||
+	    copy_text(host->kind, &out->host_kind) || copy_text(host->raw, &out->raw) ||
+	    copy_text(host->api, &out->api) ||
+	    copy_text(host->token_command, &out->token_command) ||
+	    copy_text(host->token_file, &out->token_file))
 		return no_memory(parse->err);
 	return 0;
 }
@@ -859,5 +871,7 @@ void source_release(struct source *source)
 	free(source->raw);
 	free(source->host_kind);
 	free(source->api);
+	free(source->token_command);
+	free(source->token_file);
 	*source = (struct source){ 0 };
 }

@@ -51,6 +51,7 @@ struct source { /* all strings owned */
 	char *host_name, *host_kind, *owner, *repo;
 	char *raw; /* with those: the template for URLs of single files; NULL: the host has none */
 	char *api; /* likewise, of the repository in the host's API */
+	char *token_command, *token_file; /* likewise: where its token is (token.h); NULL */
 	bool insecure; /* of the host: plain http counts as protected on the way */
 };
 

@@ -1,11 +1,17 @@
 /*
- * token: a host's token in the environment, as the host's own tools take it.
+ * token: a host's token, from the configuration or from where the host's own tools look:
  *
+ *	[host "NAME"] token-command	what the command says, its first line; any host
+ *	[host "NAME"] token-file	the first line of the file; any host
  *	github.com			GH_TOKEN, GITHUB_TOKEN
  *	another host of kind github	GH_ENTERPRISE_TOKEN, GITHUB_ENTERPRISE_TOKEN
  *	gitlab.com			GITLAB_TOKEN
+ *	dev.azure.com			AZURE_DEVOPS_EXT_PAT
+ *	kind huggingface		HF_TOKEN, then the file HF_TOKEN_PATH, HF_HOME/token or
+ *					~/.cache/huggingface/token
  *
- * The first one that is set and not empty. Source: gh help environment; GitLab's glab.
+ * The first one that is there and not empty. Sources: gh help environment; GitLab's glab; Azure
+ * DevOps' command line; huggingface_hub's environment variables.
  *
  * Threads: a struct belongs to its caller. The environment is read by token_find(): nobody may
  * change it meanwhile.
@@ -15,17 +21,22 @@
 
 #include <stdbool.h>
 
+#include "remote/broker.h"
 #include "remote/source.h"
 
 struct token {
-	char *text;	      /* owned, wiped on release; NULL: none */
-	const char *variable; /* that it is from */
-	const char *user;     /* the user that goes with it where git asks for a password */
-	bool bearer;	      /* it is for the host's URLs beside git, too */
+	char *text;	  /* owned, wiped on release; NULL: none */
+	char *from;	  /* owned: where it is from, for messages */
+	const char *user; /* the user that goes with it where git asks for a password */
+	bool bearer;	  /* it is for the host's URLs beside git, too */
 };
 
-/* -EINVAL: there is one, but it is none (blanks, control characters); -ENOMEM. */
-int token_find(const struct source *source, struct token *out, struct xcp_error *err);
+/*
+ * May wait for a command. `broker` (NULL: none) runs it, until `stop` as broker_run() has it. -EINVAL: there is one, but it is none
+ * (blanks, control characters); -EACCES: the command or the file gives none; -ENOMEM.
+ */
+int token_find(const struct source *source, struct broker *broker, const atomic_bool *stop,
+	       struct token *out, struct xcp_error *err);
 void token_release(struct token *token);
 
 #endif

@@ -61,6 +61,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class GithubApi:
+    kind, path = "github", "/repos/{owner}/{repo}"
+
     def __init__(self):
         self.requests = []
         self.moved = {}
@@ -90,8 +92,8 @@ class GithubApi:
         del self._repos[name]
 
     def section(self, git, name="forge"):
-        return (f'[host "{name}"]\nkind = github\ngit = {git}\n'
-                f"api = {self.base}/repos/{{owner}}/{{repo}}\n")
+        return (f'[host "{name}"]\nkind = {self.kind}\ngit = {git}\n'
+                f"api = {self.base}{self.path}\n")
 
     # answers
 
@@ -130,20 +132,15 @@ class GithubApi:
                           "recursive" in (match["query"] or ""))
 
     def _tree(self, repo, tree, below):
-        command = ["git", "ls-tree", "-z", "-l", *(["-r", "-t"] if below else []), tree]
-        listed = subprocess.run(command, cwd=repo, env=env.clean(), stdout=subprocess.PIPE,
-                                stderr=subprocess.DEVNULL, check=False)
-        if listed.returncode:
+        listed = listing(repo, tree, below)
+        if listed is None:
             return _message(404, "Not Found")
         entries, size = [], 0
         truncated = False
-        for line in listed.stdout.split(b"\0")[:-1]:
-            head, path = line.split(b"\t", 1)
-            mode, kind, oid, length = head.decode().split()
-            entry = {"path": path.decode("utf-8", "replace"), "mode": mode, "type": kind,
-                     "sha": oid}
+        for mode, kind, oid, length, path in listed:
+            entry = {"path": path, "mode": mode, "type": kind, "sha": oid}
             if kind == "blob":
-                entry["size"] = int(length)
+                entry["size"] = length
             entry["url"] = f"{self.base}/repos/x/git/{kind}s/{oid}"
             text = json.dumps(entry, separators=(",", ":"))
             size += len(text) + 1
@@ -154,6 +151,22 @@ class GithubApi:
         body = (f'{{"sha":"{tree}","url":"{self.base}/x","tree":[{",".join(entries)}],'
                 f'"truncated":{"true" if truncated else "false"}}}')
         return 200, {"ETag": f'W/"{tree}"'}, body.encode()
+
+
+def listing(repo, tree, below):
+    """(mode, type, id, size, path) of all that is in a tree; None: there is no such tree."""
+    command = ["git", "ls-tree", "-z", "-l", *(["-r", "-t"] if below else []), tree]
+    listed = subprocess.run(command, cwd=repo, env=env.clean(), stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL, check=False)
+    if listed.returncode:
+        return None
+    entries = []
+    for line in listed.stdout.split(b"\0")[:-1]:
+        head, path = line.split(b"\t", 1)
+        mode, kind, oid, length = head.decode().split()
+        entries.append((mode, kind, oid, int(length) if kind == "blob" else 0,
+                        path.decode("utf-8", "replace")))
+    return entries
 
 
 def _message(status, words):

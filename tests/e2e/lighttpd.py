@@ -26,6 +26,7 @@ _MODULES = ("/usr/lib/lighttpd", "/usr/lib64/lighttpd", "/usr/local/lib/lighttpd
             "/usr/lib/x86_64-linux-gnu/lighttpd")
 USER, PASSWORD = "e2e-user", "e2e-s3cret-pa55word"
 TOKEN = "e2e_t0ken_of_an_api"    # as hosts take it instead of a password
+TOKEN_USERS = ("x-access-token", "oauth2", "x-token-auth", "token")    # each kind has its own
 
 
 def module_exists(name):
@@ -80,6 +81,7 @@ class GitHttpServer:
         self._backend = None
         self._backend_path = self.folder / "backend"
         self._access = self.folder / "access.log"
+        self._users = self.folder / "users"
         self._asked = self.folder / "asked.log"
         self._access.touch()
         self._asked.touch()
@@ -237,9 +239,15 @@ class GitHttpServer:
         paths = [self.folder / name for name in ("errors.log", "errors.out", "backend.err")]
         return "".join(p.read_text(errors="replace") for p in paths if p.exists())
 
+    def let_in(self, users):
+        """From now on these: name -> password. The server reads the file each time."""
+        new = self.folder / "users.new"
+        new.write_text("".join(f"{name}:{password}\n" for name, password in users.items()))
+        new.rename(self._users)
+
     def _config(self):
-        users = self.folder / "users"
-        users.write_text(f"{USER}:{PASSWORD}\nx-access-token:{TOKEN}\noauth2:{TOKEN}\n")
+        users = self._users
+        self.let_in({USER: PASSWORD} | {name: TOKEN for name in TOKEN_USERS})
         (self.folder / "upload").mkdir(exist_ok=True)
         text = f"""
 server.modules = ("mod_accesslog", "mod_auth", "mod_authn_file", "mod_redirect", "mod_scgi")
