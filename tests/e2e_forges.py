@@ -117,6 +117,29 @@ def test_an_api_that_is_used_up(t, w):
         mount.unmount()
 
 
+def test_a_commit_by_the_beginning_of_its_id(t, w):
+    repo = repos.small()
+    oid = repos.rev(repo, "HEAD")
+    for kind in ("github", "gitea", "forgejo"):
+        api, config = w.stage(t, kind, repo)
+        mount = t.use(Mount(f"public:owner/repo@{oid[:9]}", "--config", config))
+        t.equal(mount.read("dir/inner"), b"inner\n", f"{kind}: a file")
+        t.equal(mount.status()["commit"], oid, f"{kind}: the commit in status")
+        t.equal([r.status for r in api.requests], [200], f"{kind}: answers of the API")
+        mount.unmount()
+        again = t.use(Mount(f"public:owner/repo@{oid[:9]}", "--config", config,
+                            cache=mount.cache))
+        t.equal(again.status()["commit"], oid, f"{kind}: mounted again")
+        t.equal(len(api.requests), 1, f"{kind}: requests for one that is known")
+        again.unmount()
+        result = expect_failure("public:owner/repo@abcdef0123", "--config", config)
+        t.contains(result.err, 'there is no branch or tag "abcdef0123"', f"{kind}: unknown")
+        t.contains(result.err, "nor is it known to be short for a commit id", f"{kind}: why")
+    _, config = w.stage(t, "git", repo)
+    result = expect_failure(f"public:owner/repo@{oid[:9]}", "--config", config)
+    t.contains(result.err, "if it is short for a commit id, give all of it", "no API")
+
+
 def test_a_token_command(t, w):
     repo = repos.small()
     calls = env.folder("command") / "calls"
@@ -231,6 +254,7 @@ tap.run([
     test_each_kind_takes_a_token,
     test_pages,
     test_an_api_that_is_used_up,
+    test_a_commit_by_the_beginning_of_its_id,
     test_a_token_command,
     test_a_token_that_expires,
     test_a_password_that_changes,

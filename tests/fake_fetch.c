@@ -72,6 +72,9 @@ struct remote {
 	int status;
 	unsigned calls;
 	struct buf expected, asked;
+	int short_status;
+	struct oid short_commit;
+	unsigned short_calls;
 };
 
 /* ---- objects ---- */
@@ -770,7 +773,31 @@ struct remote *fake_remote_open(void)
 	struct remote *remote = calloc(1, sizeof(*remote));
 
 	must(!remote, "allocating");
+	remote->short_status = -EOPNOTSUPP;
 	return remote;
+}
+
+void fake_remote_short(struct remote *remote, int status, const struct oid *commit)
+{
+	remote->short_status = status;
+	if (commit)
+		remote->short_commit = *commit;
+}
+
+unsigned fake_remote_short_calls(const struct remote *remote)
+{
+	return remote->short_calls;
+}
+
+int remote_find_commit(struct remote *remote, const char *id, struct oid *out,
+		       struct xcp_error *err)
+{
+	(void)id;
+	remote->short_calls++;
+	if (remote->short_status)
+		return xcp_error_set(err, remote->short_status, "the fake API does not say");
+	*out = remote->short_commit;
+	return 0;
 }
 
 void fake_remote_close(struct remote *remote)

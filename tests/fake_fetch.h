@@ -97,6 +97,9 @@ void fake_ref(struct remote *remote, const char *name, const struct oid *oid,
 	      const struct oid *peeled, const char *symref);
 void fake_remote_fail(struct remote *remote, int status); /* 0: answers */
 unsigned fake_remote_calls(const struct remote *remote);
+/* What its host's API says of every abbreviated id; at first there is none (-EOPNOTSUPP). */
+void fake_remote_short(struct remote *remote, int status, const struct oid *commit);
+unsigned fake_remote_short_calls(const struct remote *remote);
 /* The prefixes that were expected, and those that were asked for last; a space before each. */
 const char *fake_remote_expected(struct remote *remote);
 const char *fake_remote_asked(struct remote *remote);

@@ -24,6 +24,7 @@ UNIT_TESTS += %D%/test_cache
 UNIT_TESTS += %D%/test_cache_faults
 UNIT_TESTS += %D%/test_claims
 UNIT_TESTS += %D%/test_cli
+UNIT_TESTS += %D%/test_commit_id
 UNIT_TESTS += %D%/test_content
 UNIT_TESTS += %D%/test_crawl
 UNIT_TESTS += %D%/test_content_range

@@ -312,6 +312,53 @@ static void test_a_short_id_is_answered_with_what_to_do(void)
 	fixture_close(&f);
 }
 
+static void test_a_short_id_is_found_where_the_host_knows_it(void)
+{
+	struct fixture f = fixture_open();
+	struct xcp_error err;
+	struct resolved r;
+
+	fake_ref(f.remote, "refs/heads/trunk", &f.new, NULL, NULL);
+	fake_ref(f.remote, "refs/heads/beef", &f.new, NULL, NULL);
+	fake_remote_short(f.remote, 0, &f.old);
+	CHECK_INT(resolve_name(&f, "deadbeef", &r, &err), 0);
+	CHECK_OID(r.commit, f.old);
+	CHECK(!r.from_cache);
+	CHECK_UINT(fake_remote_short_calls(f.remote), 1);
+	/* It means the same for ever. */
+	remember(&f, "deadbeef");
+	fake_remote_short(f.remote, -EAGAIN, NULL);
+	CHECK_INT(resolve_name(&f, "deadbeef", &r, &err), 0);
+	CHECK_OID(r.commit, f.old);
+	CHECK(!r.from_cache);
+	CHECK_UINT(fake_remote_short_calls(f.remote), 2); /* of remember() */
+	/* A branch of that name is meant first. */
+	CHECK_INT(resolve_name(&f, "beef", &r, &err), 0);
+	CHECK_OID(r.commit, f.new);
+	CHECK_UINT(fake_remote_short_calls(f.remote), 2);
+	/* What is no id is not asked for. */
+	CHECK_INT(resolve_name(&f, "nothing", &r, &err), -ENOENT);
+	CHECK_INT(resolve_name(&f, "abc", &r, &err), -ENOENT);
+	CHECK_UINT(fake_remote_short_calls(f.remote), 2);
+	fixture_close(&f);
+}
+
+static void test_a_short_id_that_the_host_does_not_know(void)
+{
+	struct fixture f = fixture_open();
+	struct xcp_error err;
+	struct resolved r;
+
+	fake_ref(f.remote, "refs/heads/trunk", &f.new, NULL, NULL);
+	for (unsigned i = 0; i < 2; i++) {
+		fake_remote_short(f.remote, i ? -ENOENT : -EAGAIN, NULL);
+		CHECK_INT(resolve_name(&f, "deadbeef", &r, &err), -ENOENT);
+		CHECK_CONTAINS(err.message, "there is no branch or tag \"deadbeef\"");
+		CHECK_CONTAINS(err.message, "the fake API does not say");
+	}
+	fixture_close(&f);
+}
+
 static void test_an_empty_repository_is_called_that(void)
 {
 	struct fixture f = fixture_open();
@@ -519,6 +566,8 @@ int main(int argc, char **argv)
 	TAP_RUN(test_an_unknown_name_is_answered_with_those_like_it);
 	TAP_RUN(test_of_few_refs_all_are_offered);
 	TAP_RUN(test_a_short_id_is_answered_with_what_to_do);
+	TAP_RUN(test_a_short_id_is_found_where_the_host_knows_it);
+	TAP_RUN(test_a_short_id_that_the_host_does_not_know);
 	TAP_RUN(test_an_empty_repository_is_called_that);
 	TAP_RUN(test_a_head_that_names_nothing_is_answered_with_branches);
 	TAP_RUN(test_a_very_long_name_is_refused);

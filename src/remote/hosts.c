@@ -28,7 +28,7 @@ static const struct {
 } kinds[] = {
 	{ "github", "/{owner}/{repo}.git", "/api/v3/repos/{owner}/{repo}",
 	  "/raw/{owner}/{repo}/{commit}/{path}" },
-	{ "gitlab", "/{owner}/{repo}.git", NULL, NULL },
+	{ "gitlab", "/{owner}/{repo}.git", "/api/v4/projects/{project}", NULL },
 	{ "gitea", "/{owner}/{repo}.git", "/api/v1/repos/{owner}/{repo}",
 	  "/{owner}/{repo}/raw/commit/{commit}/{path}" },
 	{ "forgejo", "/{owner}/{repo}.git", "/api/v1/repos/{owner}/{repo}",
@@ -48,7 +48,8 @@ static const struct {
 	{ "gitlab.com", "gitlab", "gitlab", NULL, NULL, NULL },
 	{ "codeberg.org", "codeberg", "forgejo", NULL, NULL, NULL },
 	{ "gitea.com", "gitea", "gitea", NULL, NULL, NULL },
-	{ "bitbucket.org", "bitbucket", "bitbucket", NULL, NULL, NULL },
+	{ "bitbucket.org", "bitbucket", "bitbucket", "https://bitbucket.org/{owner}/{repo}.git",
+	  "https://api.bitbucket.org/2.0/repositories/{owner}/{repo}", NULL },
 	{ "dev.azure.com", "azure", "azure", NULL, NULL, NULL },
 	/* Before the models, of which these would be some whose owner has two parts. */
 	{ "datasets.huggingface.co", "hf-datasets", "huggingface",
@@ -461,10 +462,9 @@ static const char *word_find(const struct host_words *words, const char *name, s
 	const struct {
 		const char *name, *value, *keep;
 	} known[] = {
-		{ "owner", words->owner, "/~" }, /* groups within groups */
-		{ "repo", words->repo, "~" },
-		{ "commit", words->commit, "" },
-		{ "path", words->path, "/~" },
+		{ "owner", words->owner, "/~" },			/* groups within groups */
+		{ "repo", words->repo, "~" },	 { "project", "", "" }, /* both: add_project() */
+		{ "commit", words->commit, "" }, { "path", words->path, "/~" },
 	};
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
@@ -474,6 +474,15 @@ static const char *word_find(const struct host_words *words, const char *name, s
 		}
 	}
 	return NULL;
+}
+
+/* owner/repo as one word, as GitLab names a repository. */
+static int add_project(const struct host_words *words, struct buf *out)
+{
+	return uri_escape(out, words->owner, "~") || buf_add_str(out, "%2F") ||
+			       uri_escape(out, words->repo, "~") ?
+		       -ENOMEM :
+		       0;
 }
 
 int host_expand(const char *template, const struct host_words *words, struct buf *out,
@@ -493,9 +502,9 @@ int host_expand(const char *template, const struct host_words *words, struct buf
 		if (!value)
 			return xcp_error_set(err, -EINVAL,
 					     "unknown word in template near \"%.20s\"; known are "
-					     "{owner}, {repo}, {commit} and {path}",
+					     "{owner}, {repo}, {project}, {commit} and {path}",
 					     p);
-		if (uri_escape(out, value, keep))
+		if (*value ? uri_escape(out, value, keep) : add_project(words, out))
 			return xcp_error_set(err, -ENOMEM, "out of memory");
 		p = end + 1;
 	}

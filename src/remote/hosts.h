@@ -71,8 +71,8 @@ bool host_table_match(const struct host_table *table, const struct uri *uri,
 		      struct host_match *out);
 
 /*
- * Fills {owner}, {repo} (and {commit}, {path} when given) into a template, escaped. -EINVAL for an
- * unknown {word}.
+ * Fills {owner}, {repo}, {project} (owner%2Frepo) and, when given, {commit}, {path} into a template,
+ * escaped. -EINVAL for an unknown {word}.
  */
 struct host_words {
 	const char *owner, *repo, *commit, *path;

@@ -229,8 +229,7 @@ void http_call_count(struct http_call *line)
 	struct remote_counters more;
 
 	call_counters(line->call, &more);
-	more.limited = line->call->kind == CALL_TREE_SIZES &&
-		       line->exchange.rate_left != UINT64_MAX;
+	more.limited = more.requests_api && line->exchange.rate_left != UINT64_MAX;
 	more.rate_left = line->exchange.rate_left;
 	http_count(line->call->remote, &line->exchange, &more);
 }

@@ -38,6 +38,26 @@ bool http_get_possible(const struct source *source, const char *url)
 	return possible;
 }
 
+int http_api_url(const struct source *source, struct buf *out)
+{
+	const struct host_words words = { .owner = source->owner, .repo = source->repo };
+	int rc = host_expand(source->api, &words, out, NULL);
+
+	if (rc)
+		return rc;
+	return buf_str(out) ? 0 : -ENOMEM;
+}
+
+bool http_api_possible(const struct source *source)
+{
+	struct buf url = BUF_INIT;
+	bool possible = source->api && http_api_url(source, &url) == 0 &&
+			http_get_possible(source, buf_str(&url));
+
+	buf_release(&url);
+	return possible;
+}
+
 int http_get_refuse(struct remote_call *call, const char *why, const char *what)
 {
 	call_fail(call, REMOTE_REFUSED_FEATURE, -EOPNOTSUPP, "%s%.100s", why, what);

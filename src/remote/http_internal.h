@@ -99,6 +99,9 @@ void http_call_explain(struct http_call *line, struct remote_finding *out);
 
 /* Whether it is a URL from which things may be read: nobody can change what comes. */
 bool http_get_possible(const struct source *source, const char *url);
+/* The URL of the repository in the API of its host, and whether that is such a URL. */
+int http_api_url(const struct source *source, struct buf *out);
+bool http_api_possible(const struct source *source);
 /* Goes to the URL that the call's request is, as line->fill says. 0 or -ENOMEM. */
 int http_get_begin(struct http_call *line);
 /* For line->fill: its place, and who we are there. 0 or -ENOMEM. */

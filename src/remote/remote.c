@@ -126,6 +126,8 @@ static const char *call_task(const struct remote_call *call)
 		return "ask for sizes at";
 	case CALL_TREE_SIZES:
 		return "ask for sizes at";
+	case CALL_COMMIT:
+		return "ask for a commit at";
 	case CALL_RANGE:
 		break;
 	}
@@ -135,7 +137,7 @@ static const char *call_task(const struct remote_call *call)
 /* Where it was asked; a URL that is longer than a line is cut. */
 static const char *call_place(struct remote_call *call, char *room, size_t room_len)
 {
-	if (call->kind != CALL_RANGE && call->kind != CALL_TREE_SIZES)
+	if (call->kind != CALL_RANGE && call->kind != CALL_TREE_SIZES && call->kind != CALL_COMMIT)
 		return call->remote->source->url;
 	return uri_redact((const char *)call->request.data, room, room_len);
 }
@@ -171,7 +173,8 @@ void call_counters(const struct remote_call *call, struct remote_counters *out)
 					 .requests_fetch = call->kind == CALL_FETCH,
 					 .requests_sizes = call->kind == CALL_SIZES,
 					 .requests_range = call->kind == CALL_RANGE,
-					 .requests_api = call->kind == CALL_TREE_SIZES };
+					 .requests_api = call->kind == CALL_TREE_SIZES ||
+							 call->kind == CALL_COMMIT };
 }
 
 void remote_counters(struct remote *remote, struct remote_counters *out)
@@ -230,6 +233,8 @@ bool call_finished(const struct remote_call *call)
 		return call->parser.sizes.finished;
 	case CALL_TREE_SIZES:
 		return call->parser.tree_sizes.whole;
+	case CALL_COMMIT:
+		return call->parser.commit.whole;
 	case CALL_RANGE:
 		break;
 	}
@@ -334,6 +339,9 @@ int call_feed(struct remote_call *call, const uint8_t *data, size_t len, size_t 
 		used = len;
 		rc = json_items_feed(&call->parser.tree_sizes.items, data, len, &err);
 		break;
+	case CALL_COMMIT:
+		rc = commit_id_feed(&call->parser.commit, data, len, &err);
+		break;
 	case CALL_RANGE:
 		rc = range_feed(call, data, len, &used, &err);
 		break;
@@ -393,6 +401,9 @@ static void call_free(struct remote_call *call)
 	case CALL_TREE_SIZES:
 		json_items_release(&call->parser.tree_sizes.items);
 		break;
+	case CALL_COMMIT:
+		buf_release(&call->parser.commit.text);
+		break;
 	case CALL_RANGE:
 		break;
 	}
@@ -433,6 +444,7 @@ struct remote_call *call_new(struct remote *remote, enum call_kind kind, struct 
 	call->kind = kind;
 	call->ops = kind == CALL_RANGE	    ? &range_transport :
 		    kind == CALL_TREE_SIZES ? &tree_sizes_transport :
+		    kind == CALL_COMMIT	    ? &commit_id_transport :
 					      remote->ops;
 	call->sink = sink;
 	call->start_job.run = start_job;
@@ -451,6 +463,7 @@ struct remote_call *call_new(struct remote *remote, enum call_kind kind, struct 
 	case CALL_TREE_SIZES:
 		tree_sizes_init(call);
 		break;
+	case CALL_COMMIT:
 	case CALL_RANGE:
 		break;
 	}

@@ -107,6 +107,14 @@ const struct server_caps *remote_server_caps(
 int remote_refs(struct remote *remote, const char *const *prefixes, size_t prefix_count,
 		struct ref_list *out, struct xcp_error *err);
 
+/*
+ * The commit that an abbreviated id (hexadecimal digits) is short for, from the host's API. Waits
+ * for the network: main thread, after remote_connect(). -EOPNOTSUPP: the host has none that can be
+ * asked; -ENOENT: it knows no such commit, or several; -EAGAIN: not just now.
+ */
+int remote_find_commit(struct remote *remote, const char *id, struct oid *out,
+		       struct xcp_error *err);
+
 /* ---- calls ---- */
 
 enum remote_verdict {

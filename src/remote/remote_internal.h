@@ -17,6 +17,7 @@
 
 #include "base/buf.h"
 #include "base/lock.h"
+#include "remote/commit_id.h"
 #include "remote/early.h"
 #include "remote/json_items.h"
 #include "remote/net.h"
@@ -24,7 +25,7 @@
 #include "remote/renew.h"
 #include "remote/token.h"
 
-enum call_kind { CALL_REFS, CALL_FETCH, CALL_SIZES, CALL_RANGE, CALL_TREE_SIZES };
+enum call_kind { CALL_REFS, CALL_FETCH, CALL_SIZES, CALL_RANGE, CALL_TREE_SIZES, CALL_COMMIT };
 
 /* The answer to a range call, which is nothing but bytes. */
 struct range_parser {
@@ -55,6 +56,7 @@ struct remote_call {
 		struct sizes_parser sizes;
 		struct range_parser range;
 		struct tree_sizes_parser tree_sizes;
+		struct commit_parser commit;
 	} parser;
 	struct remote_outcome outcome;
 	bool judged;			/* outcome holds the verdict */
@@ -90,7 +92,7 @@ struct transport_ops {
 };
 extern const struct transport_ops http_transport, pipe_transport;
 /* Of one kind of calls, over HTTP however git is spoken there: start, resume, cancel. */
-extern const struct transport_ops range_transport, tree_sizes_transport;
+extern const struct transport_ops range_transport, tree_sizes_transport, commit_id_transport;
 
 struct remote {
 	/* set at open */

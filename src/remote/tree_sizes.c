@@ -45,31 +45,16 @@ static const struct kind *kind_of(const struct source *source)
 
 /* ---- URLs ---- */
 
-static int expand(const struct source *source, struct buf *out)
-{
-	const struct host_words words = { .owner = source->owner, .repo = source->repo };
-	int rc = host_expand(source->api, &words, out, NULL);
-
-	if (rc)
-		return rc;
-	return buf_str(out) ? 0 : -ENOMEM;
-}
-
 bool tree_sizes_possible(const struct source *source)
 {
-	struct buf url = BUF_INIT;
-	bool possible = source->api && kind_of(source) && expand(source, &url) == 0 &&
-			http_get_possible(source, buf_str(&url));
-
-	buf_release(&url);
-	return possible;
+	return kind_of(source) && http_api_possible(source);
 }
 
 int tree_sizes_url(const struct source *source, const struct oid *tree, bool below, struct buf *out)
 {
 	const struct kind *kind = kind_of(source);
 	char hex[OID_MAX_HEX + 1];
-	int rc = expand(source, out);
+	int rc = http_api_url(source, out);
 
 	rc = rc ? rc : buf_add_str(out, kind->path);
 	rc = rc ? rc : buf_add_str(out, oid_to_hex(tree, hex));

@@ -203,6 +203,31 @@ static int say_missing(const struct resolve_config *config, const struct ref *fo
 	return ret;
 }
 
+/* ---- a commit's id, abbreviated ---- */
+
+/* Not a ref, but perhaps the beginning of an id, which the API of the host may know. */
+static int find_abbreviated(const struct resolve_config *config, struct oid *out,
+			    struct xcp_error *err)
+{
+	struct resolved known = { 0 };
+	struct xcp_error why = { 0 };
+	int ret;
+
+	if (!looks_abbreviated(ref_name(config)))
+		return -EOPNOTSUPP;
+	if (recall(config, &known) == 0) { /* it does not come to mean another */
+		*out = known.commit;
+		return 0;
+	}
+	ret = remote_find_commit(config->remote, config->name, out, &why);
+	if (ret == 0 || ret == -EOPNOTSUPP)
+		return ret;
+	return xcp_error_set(err, -ENOENT,
+			     "there is no branch or tag \"%s\" in %s, nor is it known to be short "
+			     "for a commit id: %s",
+			     config->name, config->shown, why.message);
+}
+
 /* ---- the id ---- */
 
 static bool is_silence(int status)
@@ -229,13 +254,16 @@ static int resolve_remotely(const struct resolve_config *config, struct resolved
 	} else {
 		const struct ref *ref = ref_select(&list, ref_name(config));
 
-		if (ref && !oid_is_null(&ref->oid)) {
+		if (ref && !oid_is_null(&ref->oid))
 			out->commit = oid_is_null(&ref->peeled) ? ref->oid : ref->peeled;
-			out->from_cache = false;
-			out->resolved_s = clock_wall_s();
-		} else {
+		else
+			ret = ref ? -EOPNOTSUPP : find_abbreviated(config, &out->commit, err);
+		if (ret == -EOPNOTSUPP)
 			ret = say_missing(config, ref, err);
-		}
+	}
+	if (ret == 0) {
+		out->from_cache = false;
+		out->resolved_s = clock_wall_s();
 	}
 	ref_list_release(&list);
 	return ret;

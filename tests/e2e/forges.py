@@ -11,7 +11,7 @@ import json
 import re
 import urllib.parse
 
-from .github import GithubApi, listing
+from .github import GithubApi, commit, listing
 
 PAGE_MAX = 1000
 
@@ -20,6 +20,10 @@ class GiteaApi(GithubApi):
     kind, path = "gitea", "/api/v1/repos/{owner}/{repo}"
 
     def _route(self, target):
+        asked = re.fullmatch(r"/api/v1/repos/([^/]+/[^/]+)/git/commits/([^/?]+)(\?.*)?", target)
+        if asked and asked[1] in self._repos:
+            oid = commit(self._repos[asked[1]], asked[2])
+            return _json(200 if oid else 404, {"sha": oid} if oid else {"message": "not found"})
         match = re.fullmatch(r"/api/v1/repos/(?P<name>[^/]+/[^/]+)/git/trees/(?P<tree>[^/?]+)"
                              r"(\?(?P<query>.*))?", target)
         if not match or match["name"] not in self._repos:

@@ -116,6 +116,11 @@ class GithubApi:
         return status, headers, body
 
     def _route(self, target):
+        asked = re.fullmatch(r"/repos/([^/]+/[^/]+)/commits/([^/?]+)", target)
+        if asked and asked[1] in self._repos:
+            oid = commit(self._repos[asked[1]], asked[2])
+            return ((200, {}, oid.encode()) if oid else
+                    _message(422, f"No commit found for SHA: {asked[2]}"))
         match = re.fullmatch(r"/(repos/(?P<name>[^/]+/[^/]+)|repositories/(?P<id>\d+))"
                              r"/git/trees/(?P<tree>[^/?]+)(\?(?P<query>.*))?", target)
         if not match:
@@ -167,6 +172,14 @@ def listing(repo, tree, below):
         entries.append((mode, kind, oid, int(length) if kind == "blob" else 0,
                         path.decode("utf-8", "replace")))
     return entries
+
+
+def commit(repo, name):
+    """The id of the commit that a name is short for; None: of none, or of several."""
+    parsed = subprocess.run(["git", "rev-parse", "--verify", "--quiet", name + "^{commit}"],
+                            cwd=repo, env=env.clean(), stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL, check=False)
+    return None if parsed.returncode else parsed.stdout.decode().strip()
 
 
 def _message(status, words):
