@@ -2,6 +2,7 @@
 """A host of GitHub's kind: sizes from its API, and git alone when that is not to be had."""
 
 import base64
+import os
 import random
 
 from e2e import env, hidden, proc, repos, tap
@@ -160,6 +161,25 @@ def test_a_token_of_the_environment(t, w):
         mount.unmount()
 
 
+def test_a_token_of_gh(t, w):
+    repo = repos.mixed()
+    folder = env.folder("bin")
+    (folder / "gh").write_text(f"#!/bin/sh\necho \"$*\" >>{folder}/calls\necho {TOKEN}\n")
+    (folder / "gh").chmod(0o755)
+    path = f"{folder}:{os.environ['PATH']}"
+    api, config = w.stage(t, repo, "owner/private", private=True)
+    mount = t.use(Mount("forge:owner/private", "--config", config, environ={"PATH": path}))
+    list_all(t, mount, repos.blobs(repo), "gh")
+    t.equal([r.status for r in api.requests], [200], "answers of the API")
+    t.equal((folder / "calls").read_text(), "auth token --hostname forge\n", "what gh was asked")
+    hidden.check(t, mount, [TOKEN.encode()], "gh")
+    mount.unmount()
+    _, config = w.stage(t, repo, "owner/public")
+    mount = t.use(Mount("forge:owner/public", "--config", config, environ={"PATH": path}))
+    mount.read("d01/f001")
+    t.equal((folder / "calls").read_text().count("\n"), 1, "times: not for a public one")
+
+
 def test_a_token_that_is_wrong(t, w):
     repo = repos.mixed()
     _, config = w.stage(t, repo, "owner/private", private=True)
@@ -193,6 +213,7 @@ tap.run([
     test_a_repository_that_was_renamed,
     test_who_reads_one_file_spares_the_api,
     test_a_token_of_the_environment,
+    test_a_token_of_gh,
     test_a_token_that_is_wrong,
     test_a_public_repository_with_a_wrong_token,
 ], World, needs=("program", "fuse", "lighttpd"))

@@ -2,7 +2,9 @@
 #include "remote/token.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "expect.h"
@@ -247,6 +249,66 @@ static void test_where_the_hub_leaves_it(void)
 	unlink(path);
 }
 
+static void gh_put(const char *dir, const char *script)
+{
+	char path[200];
+	FILE *out;
+
+	snprintf(path, sizeof(path), "%s/gh", dir);
+	out = fopen(path, "w");
+	if (!out || fprintf(out, "#!/bin/sh\n%s\n", script) < 0 || fclose(out) || chmod(path, 0755))
+		abort();
+}
+
+static void test_gh_is_asked(void)
+{
+	static const struct {
+		const char *script, *source, *token;
+	} rows[] = {
+		{ "test \"$*\" = 'auth token --hostname github.com' && echo gho_x", "o/r",
+		  "gho_x" },
+		{ "test \"$*\" = 'auth token --hostname forge.example' && echo gho_y",
+		  "forge.example:o/r", "gho_y" },
+		{ "echo gho_x", "gitlab:o/r", NULL },
+		{ "echo gho_x", "https://elsewhere.example/o/r", NULL },
+		{ "echo no oauth token found >&2; exit 1", "o/r", NULL },
+		{ "echo two words", "o/r", NULL },
+		{ "true", "o/r", NULL },
+	};
+	char dir[] = "/tmp/xcpfs-gh-XXXXXX", path[4000];
+	struct broker *own;
+
+	clear();
+	if (!mkdtemp(dir))
+		abort();
+	snprintf(path, sizeof(path), "%s:%s", dir, getenv("PATH"));
+	setenv("PATH", path, 1);
+	CHECK_INT(broker_start(&own, NULL), 0);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct host_table *hosts = host_table_new();
+		struct source source;
+		struct token token;
+
+		host_table_set(hosts, "forge.example", "kind", "github", NULL);
+		host_table_finish(hosts);
+		CHECK_INT(source_parse(rows[i].source, NULL, hosts, &source, NULL), 0);
+		gh_put(dir, rows[i].script);
+		CHECK_INT(token_of_gh(&source, own, NULL, &token), 0);
+		EXPECT(!token.text == !rows[i].token, "%zu", i);
+		if (token.text && rows[i].token) {
+			CHECK_STR(token.text, rows[i].token);
+			CHECK_STR(token.from, "gh auth token");
+			CHECK(token.bearer);
+		}
+		token_release(&token);
+		source_release(&source);
+		host_table_free(hosts);
+	}
+	snprintf(path, sizeof(path), "rm -r %s", dir);
+	CHECK_INT(system(path), 0);
+	broker_stop(&own);
+}
+
 int main(int argc, char **argv)
 {
 	(void)argc;
@@ -258,6 +320,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_file_holds_it);
 	TAP_RUN(test_a_command_says_it);
 	TAP_RUN(test_where_the_hub_leaves_it);
+	TAP_RUN(test_gh_is_asked);
 	broker_stop(&broker);
 	return tap_done();
 }

@@ -191,6 +191,19 @@ static void note_cut_head(struct exchange *exchange)
 		exchange->code = CURLE_PARTIAL_FILE;
 }
 
+/* X-GitHub-SSO: required; url=URL. Source: GitHub's REST API, "Troubleshooting", SAML. */
+static void note_sso(struct exchange *exchange)
+{
+	struct curl_header *header;
+	const char *url;
+
+	if (curl_easy_header(exchange->transfer.easy, "x-github-sso", 0, CURLH_HEADER, -1, &header))
+		return;
+	url = strstr(header->value, "url=");
+	if (strncmp(header->value, "required", 8) == 0 && url)
+		text_printable(exchange->sso, sizeof(exchange->sso), url + 4, strlen(url + 4));
+}
+
 static void note_all(struct exchange *exchange)
 {
 	CURL *easy = exchange->transfer.easy;
@@ -212,6 +225,7 @@ static void note_all(struct exchange *exchange)
 	exchange->bytes_received = (uint64_t)down;
 	if (redirect)
 		exchange->redirect = strdup(redirect);
+	note_sso(exchange);
 	exchange->retry_after_ms = wait_asked_for_ms(easy);
 	exchange->rate_left = rate_left(easy, &gitlab);
 }

@@ -53,6 +53,7 @@ struct exchange {
 	/* Retry-After, or the reset time of an exhausted rate limit; 0: not said */
 	uint64_t retry_after_ms;
 	uint64_t rate_left; /* requests that a rate limit leaves; UINT64_MAX: not said */
+	char sso[300];	    /* where a token is to be authorised for its owner's company; "" */
 	char said[200];	    /* the beginning of a text/plain answer that was not 200, printable */
 	char curl_words[CURL_ERROR_SIZE];
 	bool sent; /* the request went out */

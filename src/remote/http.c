@@ -140,8 +140,14 @@ static void find_status(const struct exchange *exchange, struct remote_finding *
 	}
 	if (out->verdict != REMOTE_BROKEN)
 		out->code = verdict_code(out->verdict);
-	snprintf(out->words, sizeof(out->words), "the server answered %ld%s%s%.200s", status,
-		 meaning, exchange->said[0] ? ": " : "", exchange->said);
+	if (status == 403 && exchange->sso[0])
+		snprintf(
+			out->words, sizeof(out->words),
+			"the server answered 403: authorise the token for single sign-on at %.300s",
+			exchange->sso);
+	else
+		snprintf(out->words, sizeof(out->words), "the server answered %ld%s%s%.200s",
+			 status, meaning, exchange->said[0] ? ": " : "", exchange->said);
 }
 
 /* There was no answer at all. */

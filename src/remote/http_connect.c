@@ -167,6 +167,7 @@ struct connecting {
 	bool from_url;	 /* user and password are those of the URL */
 	bool elsewhere;	 /* it redirected to another origin, whose secrets ours are not */
 	bool token_sent; /* the host's token was */
+	bool gh_asked;
 	bool asked; /* credential holds what the helpers said for this origin, and place the same */
 	struct credential credential;
 	char wish[300];
@@ -317,6 +318,23 @@ static int send_token(struct connecting *connecting)
 						connect_fail(connecting, -ENOMEM, "out of memory");
 }
 
+/* Whether gh knows of a token that was not tried. */
+static bool ask_gh(struct connecting *connecting)
+{
+	struct remote *remote = connecting->remote;
+	struct token token;
+
+	if (connecting->gh_asked || connecting->elsewhere || remote->no_helpers ||
+	    remote->token.text)
+		return false;
+	connecting->gh_asked = true;
+	if (token_of_gh(remote->source, remote->broker, &remote->stop, &token) || !token.text)
+		return false;
+	remote_count(remote, &(struct remote_counters){ .requests_credential = 1 });
+	remote_put_token(remote, &token);
+	return true;
+}
+
 /* Status 401. */
 static int authenticate(struct connecting *connecting)
 {
@@ -332,7 +350,7 @@ static int authenticate(struct connecting *connecting)
 	if (connecting->from_url)
 		return connect_fail(connecting, -EACCES,
 				    "the server refused the user and password of the URL");
-	if (may_send_token(connecting))
+	if (may_send_token(connecting) || (ask_gh(connecting) && may_send_token(connecting)))
 		return send_token(connecting);
 	if (connecting->token_sent && !connecting->elsewhere)
 		place_forget(&connecting->place); /* it was refused */

@@ -609,9 +609,20 @@ static int probe(struct remote *remote, struct xcp_error *err)
 	return 0;
 }
 
+void remote_put_token(struct remote *remote, struct token *token)
+{
+	struct token old;
+
+	lock_take(&remote->lock);
+	old = remote->token;
+	remote->token = *token;
+	lock_give(&remote->lock);
+	token_release(&old);
+}
+
 int remote_load_token(struct remote *remote, struct xcp_error *err)
 {
-	struct token token, old;
+	struct token token;
 	int rc = token_find(remote->source, remote->broker, &remote->stop, &token, err);
 
 	if (rc) {
@@ -619,11 +630,7 @@ int remote_load_token(struct remote *remote, struct xcp_error *err)
 		token_release(&token);
 		return rc;
 	}
-	lock_take(&remote->lock);
-	old = remote->token;
-	remote->token = token;
-	lock_give(&remote->lock);
-	token_release(&old);
+	remote_put_token(remote, &token);
 	return 0;
 }
 

@@ -123,6 +123,8 @@ struct remote {
 	bool bearer_worked; /* the token was taken, beside git */
 };
 
+/* From now on it is this one, whose text and source it takes. Who connects. */
+void remote_put_token(struct remote *remote, struct token *token);
 /* Looks for the host's token, where it may have changed. Who connects. */
 int remote_load_token(struct remote *remote, struct xcp_error *err);
 

@@ -188,6 +188,30 @@ static int from_command(const struct source *source, struct broker *broker, cons
 	return rc;
 }
 
+int token_of_gh(const struct source *source, struct broker *broker, const atomic_bool *stop,
+		struct token *out)
+{
+	const char *const argv[] = { "gh", "auth", "token", "--hostname", source->host_name, NULL };
+	const struct broker_command command = { argv, NULL };
+	struct buf output = BUF_INIT;
+	int status = -1, rc;
+
+	*out = (struct token){ 0 };
+	if (!broker || !source->host_name || strcmp(source->host_kind, "github") != 0)
+		return 0;
+	if (buf_reserve(&output, BROKER_OUTPUT_MAX + 1))
+		return -ENOMEM;
+	rc = broker_run(broker, &command, NULL, 0, COMMAND_TIMEOUT_MS, stop, &output, &status,
+			NULL);
+	if (rc == 0 && status == 0 && buf_str(&output) && *first_line((char *)output.data))
+		rc = take(source, "gh auth token", first_line((char *)output.data), out, NULL);
+	secret_wipe(output.data, output.cap);
+	buf_release(&output);
+	if (rc) /* no gh, or it knows nothing: others are asked */
+		token_release(out);
+	return rc == -ENOMEM ? rc : 0;
+}
+
 /* ---- all of them ---- */
 
 static int from_environment(const struct source *source, struct token *out, struct xcp_error *err)

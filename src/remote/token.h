@@ -10,7 +10,8 @@
  *	kind huggingface		HF_TOKEN, then the file HF_TOKEN_PATH, HF_HOME/token or
  *					~/.cache/huggingface/token
  *
- * The first one that is there and not empty. Sources: gh help environment; GitLab's glab; Azure
+ * The first one that is there and not empty. When a host of kind github asks for a password and there
+ * is none: what `gh auth token` says. Sources: gh help environment; GitLab's glab; Azure
  * DevOps' command line; huggingface_hub's environment variables.
  *
  * Threads: a struct belongs to its caller. The environment is read by token_find(): nobody may
@@ -38,5 +39,9 @@ struct token {
 int token_find(const struct source *source, struct broker *broker, const atomic_bool *stop,
 	       struct token *out, struct xcp_error *err);
 void token_release(struct token *token);
+
+/* What gh knows of the host, when it is installed; a token of NULL: nothing. 0 or -ENOMEM. */
+int token_of_gh(const struct source *source, struct broker *broker, const atomic_bool *stop,
+		struct token *out);
 
 #endif
