@@ -344,6 +344,41 @@ static void test_a_token_stays_behind_when_it_redirects_elsewhere(void)
 	leave();
 }
 
+/* Git's server is asked who we are now; that it knows no better ends it. */
+static void test_a_token_that_expired(void)
+{
+	const struct web_reply script[] = { { .status = 200, .type = JSON, .body = answer },
+					    { .status = 401, .type = JSON, .body = "{}" } };
+	enum remote_verdict verdict = REMOTE_TRANSIENT;
+	unsigned asked_git = 0;
+
+	setenv("GH_ENTERPRISE_TOKEN", "t0ken", 1);
+	CHECK(stage(script, COUNT(script)));
+	unsetenv("GH_ENTERPRISE_TOKEN");
+	CHECK_INT(ask(true), REMOTE_OK);
+	CHECK_INT(ask(true), REMOTE_TRANSIENT);
+	for (unsigned i = 0; i < 100 && verdict == REMOTE_TRANSIENT; i++)
+		verdict = ask(true);
+	CHECK_INT(verdict, REMOTE_REFUSED_FEATURE);
+	for (size_t i = 0; i < web.request_count; i++)
+		asked_git += !strncmp(web.requests[i].line, "GET /git/o/r.git/info/refs", 26);
+	CHECK(asked_git >= 1);
+	leave();
+}
+
+/* One that never was taken is not looked for again. */
+static void test_a_token_that_never_worked(void)
+{
+	const struct web_reply script[] = { { .status = 401, .type = JSON, .body = "{}" } };
+
+	setenv("GH_ENTERPRISE_TOKEN", "t0ken", 1);
+	CHECK(stage(script, COUNT(script)));
+	unsetenv("GH_ENTERPRISE_TOKEN");
+	CHECK_INT(ask(true), REMOTE_REFUSED_FEATURE);
+	CHECK_UINT(web.request_count, 1);
+	leave();
+}
+
 /* ---- all others ---- */
 
 static void test_what_other_answers_mean(void)
@@ -499,6 +534,8 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_repository_that_moved_is_followed);
 	TAP_RUN(test_a_token_goes_to_the_api);
 	TAP_RUN(test_a_token_stays_behind_when_it_redirects_elsewhere);
+	TAP_RUN(test_a_token_that_expired);
+	TAP_RUN(test_a_token_that_never_worked);
 	TAP_RUN(test_what_other_answers_mean);
 	TAP_RUN(test_it_can_be_given_up);
 	return tap_done();

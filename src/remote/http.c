@@ -249,15 +249,20 @@ void http_call_done(struct http_call *line)
 	call_done(call);
 }
 
-/* Whether it was refused for who we are, and that may be mended. */
+/*
+ * Whether it was refused for who we are, and that may be mended. Some hosts say "missing" of a
+ * repository that a bad token may not see; of what is beside git that is what it means.
+ */
 static bool renews(const struct http_call *line)
 {
 	struct remote *remote = line->call->remote;
-	bool known = line->place.bearer ? remote->bearer_worked : line->place.password != NULL;
+	long status = line->exchange.status;
+	bool refused = status == 401 || (status == 404 && !line->fill);
+	bool worked = !line->fill	 ? line->place.password != NULL :
+		      line->place.bearer ? remote->bearer_worked :
+					   line->shared;
 
-	/* Some hosts say "missing" of what a bad token may not see. */
-	return known && (line->exchange.status == 401 || line->exchange.status == 404) &&
-	       renew_wanted(remote, line->renewals);
+	return refused && worked && renew_wanted(remote, line->renewals);
 }
 
 void http_call_explain(struct http_call *line, struct remote_finding *out)

@@ -109,6 +109,7 @@ static int share_credentials(struct http_call *line, struct uri *uri)
 	rc = rc ? rc : uri_parse(git.base, &git_uri);
 	if (rc == 0 && origin_equal(&git_uri, uri)) {
 		line->anonymous = false;
+		line->shared = git.password;
 		uri->user = git.user;
 		uri->password = git.password;
 		git.user = git.password = NULL;
@@ -192,6 +193,7 @@ static int move(struct http_call *line, bool same_origin, const struct uri *to)
 	if (!same_origin) {
 		place_forget(&line->place);
 		line->anonymous = true;
+		line->shared = false;
 	}
 	return http_get_again(line);
 }

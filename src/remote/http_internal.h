@@ -80,6 +80,7 @@ struct http_call {
 	unsigned redirects;		 /* followed so far */
 	char suffix[24];		 /* behind the place's URL: which page of several */
 	bool anonymous;			 /* netrc is not for this place */
+	bool shared;			 /* we are who we are for git */
 };
 
 /*

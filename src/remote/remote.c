@@ -123,7 +123,6 @@ static const char *call_task(const struct remote_call *call)
 	case CALL_FETCH:
 		return "fetch objects from";
 	case CALL_SIZES:
-		return "ask for sizes at";
 	case CALL_TREE_SIZES:
 		return "ask for sizes at";
 	case CALL_COMMIT:
