@@ -182,7 +182,7 @@ def test_a_token_that_expires(t, w):
 
 @tap.limit(120)
 def test_a_password_that_changes(t, w):
-    """Git's helpers hear that it is wrong, and are asked for another."""
+    """Git's helpers hear that what they kept is wrong, and are asked for another."""
     repo = repos.mixed()
     clone = repos.clone(repo)
     folder = env.folder("helper")
@@ -190,8 +190,10 @@ def test_a_password_that_changes(t, w):
     script = folder / "helper"
     script.write_text(f"""#!/bin/sh
 echo "$1" >>{folder}/calls
-[ "$1" = get ] && printf 'username={USER}\\npassword=%s\\n' "$(cat {folder}/password)"
-exit 0
+[ "$1" = erase ] && rm -f {folder}/kept
+[ "$1" = get ] || exit 0
+[ -f {folder}/kept ] || cp {folder}/password {folder}/kept
+printf 'username={USER}\\npassword=%s\\n' "$(cat {folder}/kept)"
 """)
     script.chmod(0o755)
     home = env.folder("home")
@@ -202,9 +204,26 @@ exit 0
     w.server.let_in({USER: "an0ther-pa55word"})
     (folder / "password").write_text("an0ther-pa55word")
     t.equal(mount.read(LATE), (clone / LATE).read_bytes(), "the file")
-    t.equal((folder / "calls").read_text().split(), ["get", "store", "erase", "get", "store"],
+    t.equal((folder / "calls").read_text().split(), ["get", "store", "get", "erase", "get", "store"],
             "what the helper was told")
     hidden.check(t, mount, [PASSWORD.encode(), b"an0ther-pa55word"], "helper")
+
+
+def test_who_is_offline_needs_no_token(t, w):
+    repo = repos.small()
+    path = token_file(TOKEN)
+    calls = env.folder("command") / "calls"
+    new_token(w, TOKEN)
+    _, config = w.stage(t, "git", repo,
+                        f"token-command = echo . >>{calls}; cat {path}\n")
+    mount = t.use(Mount("private:owner/repo", "--config", config))
+    mount.read("dir/inner")
+    mount.unmount()
+    path.unlink()
+    again = t.use(Mount("private:owner/repo", "--config", config, "--offline",
+                        cache=mount.cache))
+    t.equal(again.read("dir/inner"), b"inner\n", "a file, offline")
+    t.equal(calls.read_text(), ".\n", "times the command ran")
 
 
 @tap.limit(60)
@@ -258,6 +277,7 @@ tap.run([
     test_a_token_command,
     test_a_token_that_expires,
     test_a_password_that_changes,
+    test_who_is_offline_needs_no_token,
     test_a_command_that_hangs_holds_up_nobody,
     test_a_token_that_is_gone,
 ], World, needs=("program", "fuse", "lighttpd"))

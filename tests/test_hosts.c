@@ -103,6 +103,19 @@ static void test_what_a_section_says_itself_stands(void)
 	host_table_free(table);
 }
 
+static void test_what_is_beside_the_models_takes_their_token(void)
+{
+	struct host_table *table = host_table_new();
+
+	CHECK_INT(host_table_set(table, "huggingface.co", "token-file", "/a", NULL), 0);
+	CHECK_INT(host_table_set(table, "spaces.huggingface.co", "token-command", "b", NULL), 0);
+	CHECK_INT(host_table_finish(table), 0);
+	CHECK_STR(host_table_find(table, "hf-datasets")->token_file, "/a");
+	CHECK_NULL(host_table_find(table, "hf-spaces")->token_file);
+	CHECK_STR(host_table_find(table, "hf-spaces")->token_command, "b");
+	host_table_free(table);
+}
+
 static void test_the_built_in_ones(void)
 {
 	static const struct {
@@ -304,6 +317,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_the_configuration_adds_and_overrides);
 	TAP_RUN(test_a_known_kind_is_enough);
 	TAP_RUN(test_what_a_section_says_itself_stands);
+	TAP_RUN(test_what_is_beside_the_models_takes_their_token);
 	TAP_RUN(test_the_built_in_ones);
 	TAP_RUN(test_plain_http_is_trusted_where_that_is_said);
 	TAP_RUN(test_mistakes_are_named);

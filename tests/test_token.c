@@ -79,7 +79,7 @@ static void test_each_host_has_its_own(void)
 		{ "https://forge.example/o/r", "GITHUB_ENTERPRISE_TOKEN", NULL,
 		  "GITHUB_ENTERPRISE_TOKEN", "x-access-token", true },
 		{ "forge.example:o/r", "GH_TOKEN", "GITHUB_TOKEN", NULL, NULL, false },
-		{ "gitlab:o/r", "GITLAB_TOKEN", NULL, "GITLAB_TOKEN", "oauth2", false },
+		{ "gitlab:o/r", "GITLAB_TOKEN", NULL, "GITLAB_TOKEN", "oauth2", true },
 		{ "gitlab:o/r", "GH_TOKEN", NULL, NULL, NULL, false },
 		{ "lab.example:o/r", "GITLAB_TOKEN", NULL, NULL, NULL, false },
 		{ "plain.example:o/r", "GH_TOKEN", "GITLAB_TOKEN", NULL, NULL, false },

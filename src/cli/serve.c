@@ -161,7 +161,9 @@ static int open_cache(struct serve *serve, struct xcp_error *err)
 static int open_remote(struct serve *serve, bool *out_remembered, struct xcp_error *err)
 {
 	struct net_config net = { 0 };
-	struct remote_config config = { .broker = serve->broker, .source = serve->config->source };
+	struct remote_config config = { .broker = serve->broker,
+					.source = serve->config->source,
+					.offline = serve->config->settings->offline };
 	int ret = net_open(&net, &serve->net, err);
 
 	if (ret)

@@ -458,7 +458,8 @@ static void fail_later_locked(struct large *large, const struct batch *batch, st
 	retry_failed(&larges->retry, clock_ms(), batch->outcome.retry_after_ms, heard, silent_ms);
 	fetch->counters.errors++;
 	fetch->counters.retries++;
-	if (!batch->arrived)
+	/* While credentials are renewed nothing was tried yet: the readers' patience is the end. */
+	if (!batch->arrived && !batch->outcome.renewing)
 		large->tries++;
 	if (heard && large->tries >= TRIES_MAX)
 		large_fail_locked(large, ending, -EIO);

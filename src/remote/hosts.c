@@ -166,9 +166,27 @@ static int set_default(const struct host *host, char **field, const char *behind
 	return -ENOMEM;
 }
 
+/* The datasets and spaces of Hugging Face are at the same place, and take the same token. */
+static int share_token(struct host_table *table, const char *name)
+{
+	const struct host *from = find_by_name(table, "huggingface.co");
+	struct host *to = find_by_name(table, name);
+	int rc = 0;
+
+	if (!from || !to || to->token_command || to->token_file)
+		return 0;
+	if (from->token_command)
+		rc = set_string(&to->token_command, from->token_command);
+	if (rc == 0 && from->token_file)
+		rc = set_string(&to->token_file, from->token_file);
+	return rc;
+}
+
 int host_table_finish(struct host_table *table)
 {
-	int rc = 0;
+	int rc = share_token(table, "datasets.huggingface.co");
+
+	rc = rc ? rc : share_token(table, "spaces.huggingface.co");
 
 	for (size_t i = 0; i < table->count && rc == 0; i++) {
 		struct host *host = &table->v[i];

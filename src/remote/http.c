@@ -33,6 +33,7 @@ void place_forget(struct place *place)
 	http_wipe(&place->user);
 	http_wipe(&place->password);
 	http_wipe(&place->bearer);
+	place->proved = false;
 }
 
 void place_release(struct place *place)
@@ -50,7 +51,8 @@ static char *dup_or_null(const char *text)
 int place_copy(struct place *out, const struct place *from)
 {
 	*out = (struct place){ strdup(from->base), dup_or_null(from->user),
-			       dup_or_null(from->password), dup_or_null(from->bearer) };
+			       dup_or_null(from->password), dup_or_null(from->bearer),
+			       from->proved };
 	if (!out->base || (from->user && !out->user) || (from->password && !out->password) ||
 	    (from->bearer && !out->bearer)) {
 		place_release(out);
@@ -257,12 +259,16 @@ static bool renews(const struct http_call *line)
 {
 	struct remote *remote = line->call->remote;
 	long status = line->exchange.status;
-	bool refused = status == 401 || (status == 404 && !line->fill);
-	bool worked = !line->fill	 ? line->place.password != NULL :
-		      line->place.bearer ? remote->bearer_worked :
-					   line->shared;
+	bool beside = line->fill;
+	bool refused = status == 401 || (status == 404 && !beside);
+	bool worked = line->place.bearer ? remote->bearer_worked :
+		      beside		 ? line->shared :
+					   line->place.proved && line->place.password;
 
-	return refused && worked && renew_wanted(remote, line->renewals);
+	/* Who waits for these at mount time sees to it by itself. */
+	if (line->call->kind == CALL_REFS || line->call->kind == CALL_COMMIT)
+		return false;
+	return refused && worked && renew_wanted(remote, line->renewals, beside);
 }
 
 void http_call_explain(struct http_call *line, struct remote_finding *out)
@@ -272,6 +278,7 @@ void http_call_explain(struct http_call *line, struct remote_finding *out)
 
 	http_explain(exchange, out);
 	if (renews(line)) {
+		outcome->renewing = true;
 		out->verdict = REMOTE_TRANSIENT;
 		out->code = verdict_code(REMOTE_TRANSIENT);
 	}

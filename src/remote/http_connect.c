@@ -116,7 +116,8 @@ void http_connect_stop(struct remote *remote)
 	lock_give(&http->lock);
 }
 
-static int probe_run(struct remote *remote, struct probe *probe, const struct place *place)
+static int probe_run(struct remote *remote, struct probe *probe, const struct place *place,
+		     bool may_be_early)
 {
 	struct remote_counters more = { .requests_caps = 1 };
 	char *url = place_url(place, INFO_REFS);
@@ -139,7 +140,8 @@ static int probe_run(struct remote *remote, struct probe *probe, const struct pl
 	probe->exchange.ended = probe_ended;
 	posted = probe_post(remote, probe);
 	if (posted) {
-		early_ask(&remote->early, remote);
+		if (may_be_early)
+			early_ask(&remote->early, remote);
 		lock_take(&probe->lock);
 		while (!probe->done)
 			lock_cond_wait(&probe->changed, &probe->lock);
@@ -168,6 +170,8 @@ struct connecting {
 	bool elsewhere;	 /* it redirected to another origin, whose secrets ours are not */
 	bool token_sent; /* the host's token was */
 	bool gh_asked;
+	bool renewing; /* somebody else is served meanwhile: refs are not asked for early */
+	bool rejected; /* git's helpers said what the server refused, and know that */
 	bool asked; /* credential holds what the helpers said for this origin, and place the same */
 	struct credential credential;
 	char wish[300];
@@ -318,20 +322,25 @@ static int send_token(struct connecting *connecting)
 						connect_fail(connecting, -ENOMEM, "out of memory");
 }
 
-/* Whether gh knows of a token that was not tried. */
+/* Whether gh knows of a token that was not tried: it was asked for none, or long ago. */
 static bool ask_gh(struct connecting *connecting)
 {
 	struct remote *remote = connecting->remote;
 	struct token token;
 
 	if (connecting->gh_asked || connecting->elsewhere || remote->no_helpers ||
-	    remote->token.text)
+	    (remote->token.text && !token_is_gh(&remote->token)))
 		return false;
 	connecting->gh_asked = true;
 	if (token_of_gh(remote->source, remote->broker, &remote->stop, &token) || !token.text)
 		return false;
 	remote_count(remote, &(struct remote_counters){ .requests_credential = 1 });
+	if (remote->token.text && strcmp(token.text, remote->token.text) == 0) {
+		token_release(&token);
+		return false;
+	}
 	remote_put_token(remote, &token);
+	connecting->token_sent = false;
 	return true;
 }
 
@@ -344,6 +353,12 @@ static int authenticate(struct connecting *connecting)
 		remote_count(remote, &(struct remote_counters){ .requests_credential = 1 });
 		credential_reject(remote->broker, &connecting->credential);
 		connecting->asked = false;
+		/* What was right once they may have kept; now they look further. */
+		if (connecting->renewing && !connecting->rejected) {
+			connecting->rejected = true;
+			place_forget(&connecting->place);
+			return ask_helpers(connecting);
+		}
 		return connect_fail(connecting, -EACCES,
 				    "the server refused the password that git credential gave");
 	}
@@ -425,37 +440,39 @@ static void adopt(struct connecting *connecting)
 	lock_take(&http->lock);
 	old = http->place;
 	http->place = connecting->place;
-	http->from_helpers = connecting->asked;
+	http->place.proved = true;
 	lock_give(&http->lock);
 	connecting->place = old;
 }
 
-void http_reject(struct remote *remote)
+static int connect_as(struct connecting *connecting, struct server_caps *out_caps,
+		      struct ref_list *out_refs)
 {
-	struct http *http = remote->transport;
-	struct credential credential = { .stop = &remote->stop };
-	struct place place = { 0 };
-	bool from_helpers;
+	struct remote *remote = connecting->remote;
+	int rc;
 
-	lock_take(&http->lock);
-	from_helpers = http->from_helpers && place_copy(&place, &http->place) == 0;
-	http->from_helpers = false;
-	lock_give(&http->lock);
-	if (!from_helpers)
-		return;
-	if (credential_describe(&credential, place.base) == 0) {
-		credential.user = place.user;
-		credential.password = place.password;
-		place.user = place.password = NULL;
-		remote_count(remote, &(struct remote_counters){ .requests_credential = 1 });
-		credential_reject(remote->broker, &credential);
-	}
-	credential_release(&credential);
-	place_release(&place);
+	do {
+		struct probe probe;
+
+		rc = probe_run(remote, &probe, &connecting->place, !connecting->renewing);
+		rc = rc ? connect_fail(connecting, rc, "%s", strerror(-rc)) :
+			  judge_probe(connecting, &probe);
+		if (rc == 0) {
+			*out_caps = probe.advert.caps;
+			*out_refs = probe.advert.refs;
+			probe.advert.refs = (struct ref_list){ 0 };
+			adopt(connecting);
+		}
+		probe_release(&probe);
+		/* it was asked elsewhere, or as somebody else */
+		if (rc > 0 && !connecting->renewing)
+			early_drop(&remote->early);
+	} while (rc > 0);
+	return rc;
 }
 
-int http_connect(struct remote *remote, struct server_caps *out_caps, struct ref_list *out_refs,
-		 struct xcp_error *err)
+static int connect_start(struct remote *remote, bool renewing, struct server_caps *out_caps,
+			 struct ref_list *out_refs, struct xcp_error *err)
 {
 	const struct source *source = remote->source;
 	const struct place start = { .base = source->address,
@@ -463,29 +480,60 @@ int http_connect(struct remote *remote, struct server_caps *out_caps, struct ref
 				     .password = source->password };
 	struct connecting connecting = { .remote = remote,
 					 .err = err,
+					 .renewing = renewing,
 					 .from_url = source->password,
 					 .credential.stop = &remote->stop };
 	int rc = place_copy(&connecting.place, &start);
 
 	if (rc)
 		return xcp_error_set(err, rc, "cannot connect to %s: out of memory", source->url);
-	do {
-		struct probe probe;
-
-		rc = probe_run(remote, &probe, &connecting.place);
-		rc = rc ? connect_fail(&connecting, rc, "%s", strerror(-rc)) :
-			  judge_probe(&connecting, &probe);
-		if (rc == 0) {
-			*out_caps = probe.advert.caps;
-			*out_refs = probe.advert.refs;
-			probe.advert.refs = (struct ref_list){ 0 };
-			adopt(&connecting);
-		}
-		probe_release(&probe);
-		if (rc > 0) /* it was asked elsewhere, or as somebody else */
-			early_drop(&remote->early);
-	} while (rc > 0);
+	rc = connect_as(&connecting, out_caps, out_refs);
 	credential_release(&connecting.credential);
 	place_release(&connecting.place);
+	return rc;
+}
+
+int http_connect(struct remote *remote, struct server_caps *out_caps, struct ref_list *out_refs,
+		 struct xcp_error *err)
+{
+	return connect_start(remote, false, out_caps, out_refs, err);
+}
+
+/* ---- the same, later ---- */
+
+static bool text_equal(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool token_is(struct remote *remote, const char *text)
+{
+	bool same;
+
+	lock_take(&remote->lock);
+	same = text_equal(remote->token.text, text);
+	lock_give(&remote->lock);
+	return same;
+}
+
+int http_reconnect(struct remote *remote, bool *out_changed, struct xcp_error *err)
+{
+	struct server_caps caps = { 0 };
+	struct ref_list refs = { 0 };
+	struct place before = { 0 }, after = { 0 };
+	char *token = remote->token.text ? strdup(remote->token.text) : NULL;
+	int rc = http_place(remote, &before);
+
+	rc = rc ? xcp_error_set(err, rc, "out of memory") : remote_load_token(remote, err);
+	rc = rc ? rc : connect_start(remote, true, &caps, &refs, err);
+	if (rc == 0)
+		rc = http_place(remote, &after);
+	*out_changed = rc == 0 &&
+		       (!text_equal(before.user, after.user) ||
+			!text_equal(before.password, after.password) || !token_is(remote, token));
+	ref_list_release(&refs);
+	http_wipe(&token);
+	place_release(&before);
+	place_release(&after);
 	return rc;
 }

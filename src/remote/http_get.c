@@ -109,7 +109,7 @@ static int share_credentials(struct http_call *line, struct uri *uri)
 	rc = rc ? rc : uri_parse(git.base, &git_uri);
 	if (rc == 0 && origin_equal(&git_uri, uri)) {
 		line->anonymous = false;
-		line->shared = git.password;
+		line->shared = git.password && git.proved;
 		uri->user = git.user;
 		uri->password = git.password;
 		git.user = git.password = NULL;

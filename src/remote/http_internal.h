@@ -21,6 +21,7 @@ struct place {
 	/* Owned; both NULL: netrc may know. A user alone is looked up there too. */
 	char *user, *password;
 	char *bearer; /* owned; NULL: none. Instead of these, for what is beside git */
+	bool proved;  /* the server has taken who we are there */
 };
 
 struct probe;
@@ -29,7 +30,6 @@ struct http {
 	struct lock lock;
 	/* under `lock` */
 	struct place place;
-	bool from_helpers;   /* who we are there was said by git's helpers */
 	struct probe *probe; /* the first request, while it is on its way */
 	bool stopped;	     /* there will be no other */
 };
@@ -119,8 +119,11 @@ int http_get_refuse(struct remote_call *call, const char *why, const char *what)
 /* Where the repository is, as far as that is known by now. Any thread. */
 int http_place(struct remote *remote, struct place *out);
 
-/* Tells git's helpers that what they said is not right any more. Waits for them. */
-void http_reject(struct remote *remote);
+/*
+ * Asks the server anew who we are there, as when it was mounted; nothing else is learnt. *out_changed:
+ * that is not what it was. Not on the network thread.
+ */
+int http_reconnect(struct remote *remote, bool *out_changed, struct xcp_error *err);
 /* Who connects comes back soon with -ECANCELED, and so does who would. */
 void http_connect_stop(struct remote *remote);
 

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/uri.h"
 #include "remote/ls_refs.h"
 #include "remote/remote_internal.h"
@@ -629,19 +630,32 @@ int remote_load_token(struct remote *remote, struct xcp_error *err)
 		token_release(&token);
 		return rc;
 	}
-	remote_put_token(remote, &token);
+	/* gh's is not looked for before somebody asks: what it said stands till then. */
+	if (token.text || !token_is_gh(&remote->token))
+		remote_put_token(remote, &token);
 	return 0;
 }
 
 int remote_connect(struct remote *remote, const char *known, struct xcp_error *err)
 {
 	struct server_caps caps = { 0 };
-	int rc = remote_load_token(remote, err);
+	bool believed = known && server_caps_parse(known, &caps) == 0;
+	struct xcp_error why = { 0 };
+	int rc;
 
-	if (rc)
+	lock_take(&remote->connect_lock);
+	rc = remote->offline ? 0 : remote_load_token(remote, &why);
+	if (rc && believed) { /* nothing is sent, and perhaps nothing is needed */
+		log_warn("%s", why.message);
+		rc = 0;
+	}
+	if (rc && err)
+		*err = why;
+	if (rc == 0 && !believed)
+		rc = probe(remote, err);
+	lock_give(&remote->connect_lock);
+	if (rc || !believed)
 		return rc;
-	if (!known || server_caps_parse(known, &caps))
-		return probe(remote, err);
 	remote->caps = caps;
 	remote->connected = true;
 	remote->probed = false;
@@ -742,7 +756,9 @@ int remote_refs(struct remote *remote, const char *const *prefixes, size_t prefi
 				*err = outcome.error;
 			return outcome.error.code;
 		}
+		lock_take(&remote->connect_lock);
 		rc = probe(remote, err);
+		lock_give(&remote->connect_lock);
 		if (rc)
 			return rc;
 	}
@@ -763,14 +779,17 @@ int remote_open(const struct remote_config *config, struct remote **out, struct 
 	remote->broker = config->broker;
 	remote->source = config->source;
 	remote->no_helpers = config->no_helpers;
+	remote->offline = config->offline;
 	remote->ranges = range_possible(config->source);
 	remote->tree_sizes = tree_sizes_possible(config->source);
 	LIST_INIT(&remote->calls);
 	lock_init(&remote->lock);
+	lock_init(&remote->connect_lock);
 	lock_cond_init(&remote->calls_changed);
 	rc = remote->ops->open(remote, err);
 	if (rc) {
 		lock_cond_release(&remote->calls_changed);
+		lock_release(&remote->connect_lock);
 		lock_release(&remote->lock);
 		token_release(&remote->token);
 		free(remote);
@@ -842,6 +861,7 @@ void remote_close(struct remote **remote_p)
 	ref_list_release(&remote->refs);
 	token_release(&remote->token);
 	lock_cond_release(&remote->calls_changed);
+	lock_release(&remote->connect_lock);
 	lock_release(&remote->lock);
 	free(remote);
 }

@@ -65,6 +65,7 @@ struct remote_config {
 	struct broker *broker;
 	const struct source *source; /* borrowed, outlives the remote */
 	bool no_helpers;	     /* never run git credential */
+	bool offline; /* it will not be asked: nobody needs to know who we are there */
 };
 
 struct remote;
@@ -139,6 +140,7 @@ struct remote_outcome {
 	struct oid unknown;	 /* null: not named */
 	bool cut;		 /* of a tree's sizes: some were left out */
 	bool answered;		 /* the server said something: it is not offline */
+	bool renewing; /* REMOTE_TRANSIENT: it refused us, and credentials are being renewed */
 	struct xcp_error error; /* words, URL and status included, redacted; code 0 for REMOTE_OK */
 };
 

@@ -100,7 +100,7 @@ struct remote {
 	struct net *net;
 	struct broker *broker; /* NULL: none */
 	const struct source *source;
-	bool no_helpers;
+	bool no_helpers, offline;
 	bool ranges;	 /* its host has URLs of single files, and nobody can change what comes */
 	bool tree_sizes; /* its host has an API that tells them, likewise */
 	/* written by connect, while nothing else goes on */
@@ -118,7 +118,8 @@ struct remote {
 	struct remote_counters counters;
 	struct token token; /* written by who connects, who so may read it without the lock */
 	struct renewal renewal;
-	atomic_bool stop; /* the remote is closed: what waits for a program ends */
+	struct lock connect_lock; /* who connects holds it; before any other */
+	atomic_bool stop;	  /* the remote is closed: what waits for a program ends */
 	/* owned by the network thread */
 	bool bearer_worked; /* the token was taken, beside git */
 };

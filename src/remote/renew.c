@@ -23,41 +23,32 @@ static bool may_pass(int rc)
 	return rc == -ENETUNREACH || rc == -ETIMEDOUT || rc == -EAGAIN;
 }
 
-static int renew(struct remote *remote, struct xcp_error *err)
-{
-	struct server_caps caps = { 0 };
-	struct ref_list refs = { 0 };
-	int rc = remote_load_token(remote, err);
-
-	if (rc)
-		return rc;
-	http_reject(remote);
-	rc = remote->ops->connect(remote, &caps, &refs, err);
-	ref_list_release(&refs);
-	return rc;
-}
-
 static void *renew_run(void *arg)
 {
 	struct remote *remote = arg;
 	struct renewal *renewal = &remote->renewal;
 	struct xcp_error err = { 0 };
-	int rc = renew(remote, &err);
-	bool closing;
+	bool changed = false, closing;
+	int rc;
+
+	lock_take(&remote->connect_lock);
+	rc = http_reconnect(remote, &changed, &err);
+	lock_give(&remote->connect_lock);
 
 	lock_take(&remote->lock);
 	closing = remote->closing;
-	if (rc == 0)
+	if (rc == 0 && changed)
 		renewal->count++;
+	renewal->useless = rc == 0 && !changed;
 	renewal->rests_until_ms = may_pass(rc) ? 0 : clock_ms() + REST_MS;
 	renewal->running = false;
 	lock_give(&remote->lock);
-	if (rc == 0)
+	if (rc == 0 && changed)
 		log_info("%s: the server refused us; credentials were renewed",
 			 remote->source->url);
 	else if (!closing)
 		log_warn("%s: the server refuses us, and credentials cannot be renewed: %s",
-			 remote->source->url, err.message);
+			 remote->source->url, rc ? err.message : "there are no others");
 	return NULL;
 }
 
@@ -75,7 +66,7 @@ static bool start_locked(struct remote *remote)
 	return renewal->running;
 }
 
-bool renew_wanted(struct remote *remote, unsigned count)
+bool renew_wanted(struct remote *remote, unsigned count, bool beside_git)
 {
 	struct renewal *renewal = &remote->renewal;
 	bool later;
@@ -83,7 +74,8 @@ bool renew_wanted(struct remote *remote, unsigned count)
 	if (remote->ops != &http_transport)
 		return false;
 	lock_take(&remote->lock);
-	later = count != renewal->count || renewal->running || start_locked(remote);
+	later = count != renewal->count || renewal->running ||
+		(!(beside_git && renewal->useless) && start_locked(remote));
 	lock_give(&remote->lock);
 	return later;
 }

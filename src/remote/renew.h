@@ -22,6 +22,7 @@ struct remote;
 
 struct renewal {	/* under the remote's lock */
 	unsigned count; /* those that came to a good end */
+	bool useless; /* the last one changed nothing: what is beside git refuses what git takes */
 	bool running;
 	bool made; /* there is a thread to join */
 	pthread_t thread;
@@ -34,7 +35,7 @@ unsigned renew_count(struct remote *remote);
  * A call was refused that began with that count. True: try again later, it is being renewed, or was
  * meanwhile. False: refused it is.
  */
-bool renew_wanted(struct remote *remote, unsigned count);
+bool renew_wanted(struct remote *remote, unsigned count, bool beside_git);
 
 /* No more from now on; waits for what runs. While the transport is there. */
 void renew_end(struct remote *remote);

@@ -12,6 +12,7 @@
 
 #define TOKEN_MAX_LEN 4096
 #define COMMAND_TIMEOUT_MS 120000
+#define GH_WORDS "gh auth token"
 #define ASK_TIMEOUT_MS 600000 /* a person types */
 
 #define COUNT(v) (sizeof(v) / sizeof((v)[0]))
@@ -21,7 +22,7 @@ static const struct {
 	const char *kind, *user;
 	bool bearer;
 } kinds[] = {
-	{ "github", "x-access-token", true }, { "gitlab", "oauth2", false },
+	{ "github", "x-access-token", true }, { "gitlab", "oauth2", true },
 	{ "gitea", "token", true },	      { "forgejo", "token", true },
 	{ "huggingface", "token", true },     { "bitbucket", "x-token-auth", false },
 	{ "azure", "token", false },
@@ -133,8 +134,13 @@ static int from_hub_file(const struct source *source, struct token *out, struct 
 		return 0;
 	if (len < 0)
 		return xcp_error_set(err, -ENOMEM, "out of memory");
-	rc = from_file(source, path, out, err);
+	rc = from_file(source, path, out, given && *given ? err : NULL);
 	free(path);
+	/* What nobody named may be of no use. */
+	if (rc < 0 && rc != -ENOMEM && !(given && *given)) {
+		token_release(out);
+		return 0;
+	}
 	return rc < 0 ? rc : 0;
 }
 
@@ -188,6 +194,11 @@ static int from_command(const struct source *source, struct broker *broker, cons
 	return rc;
 }
 
+bool token_is_gh(const struct token *token)
+{
+	return token->from && strcmp(token->from, GH_WORDS) == 0;
+}
+
 int token_of_gh(const struct source *source, struct broker *broker, const atomic_bool *stop,
 		struct token *out)
 {
@@ -204,7 +215,7 @@ int token_of_gh(const struct source *source, struct broker *broker, const atomic
 	rc = broker_run(broker, &command, NULL, 0, COMMAND_TIMEOUT_MS, stop, &output, &status,
 			NULL);
 	if (rc == 0 && status == 0 && buf_str(&output) && *first_line((char *)output.data))
-		rc = take(source, "gh auth token", first_line((char *)output.data), out, NULL);
+		rc = take(source, GH_WORDS, first_line((char *)output.data), out, NULL);
 	secret_wipe(output.data, output.cap);
 	buf_release(&output);
 	if (rc) /* no gh, or it knows nothing: others are asked */

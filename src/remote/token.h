@@ -40,6 +40,7 @@ int token_find(const struct source *source, struct broker *broker, const atomic_
 	       struct token *out, struct xcp_error *err);
 void token_release(struct token *token);
 
+bool token_is_gh(const struct token *token);
 /* What gh knows of the host, when it is installed; a token of NULL: nothing. 0 or -ENOMEM. */
 int token_of_gh(const struct source *source, struct broker *broker, const atomic_bool *stop,
 		struct token *out);
