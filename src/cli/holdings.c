@@ -32,6 +32,7 @@ void holdings_release(struct holdings *holdings)
 	struct holdings_tree *tree, *next;
 
 	HASH_ITER(hh, holdings->seen, tree, next) {
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 		HASH_DEL(holdings->seen, tree);
 		free(tree);
 	}
